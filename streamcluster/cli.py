@@ -1,0 +1,299 @@
+"""The command line: a thin layer that turns options into settings, calls a job and prints its report.
+
+Options are made from the settings models in `config.py`, so that a setting is written down once. Precedence: option,
+environment (`STREAMCLUSTER_…`), settings file, default. Heavy libraries are imported when a job starts, which keeps
+`--help` instant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+
+import msgspec
+import typer
+
+from streamcluster import config
+from streamcluster.config import Settings
+from streamcluster.errors import Interrupted, SettingsError, StoreBusyError, StreamclusterError
+from streamcluster.runtime.progress import Progress
+
+EXIT_ERROR, EXIT_USAGE, EXIT_BUSY = 1, 2, 75
+
+app = typer.Typer(
+    help="Group any number of collected pictures into folders of look-alikes, on a fixed amount of memory.",
+    epilog="Example: streamcluster ingest ~/faces && streamcluster fit && streamcluster export ~/faces-grouped",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How a command talks, beside what it does."""
+
+    json: bool
+    quiet: bool
+    verbose: bool
+    log_file: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A setting as the command line offers it: how it is written, what it means, what holds without it."""
+
+    field: str
+    metavar: str
+    help: str
+    default: str
+    kind: Any
+
+    @property
+    def flag(self) -> str:
+        """The option, such as `--image-size`."""
+        return config.option_name(self.field)
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return f"STREAMCLUSTER_{self.field.upper()}"
+
+    @property
+    def is_argument(self) -> bool:
+        """Whether it is given by its place instead of its name."""
+        return self.field in ("sources", "dest", "directory")
+
+
+def options_of(model: type[Settings]) -> list[Option]:
+    """Return the options that a settings model stands for."""
+    return [_option(field) for field in msgspec.structs.fields(model)]
+
+
+def _option(field: msgspec.structs.FieldInfo) -> Option:
+    annotation = next((part for part in get_args(field.type) if get_origin(part) is Annotated), field.type)
+    kind, about = get_args(annotation)
+    extra = about.extra
+    choices = "|".join(get_args(kind)) if get_origin(kind) is Literal else ""
+    metavar = choices or extra["metavar"] or {int: "N", float: "RATIO"}.get(kind, "")
+    default = extra["shown"] or ("" if field.default in (None, False, (), msgspec.NODEFAULT) else str(field.default))
+    offered = bool if kind is bool else list[str] if get_origin(kind) is tuple else str
+    return Option(field.name, metavar, about.description, default, offered)
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    """Return the option as a parameter that typer understands; its value is checked by the settings model."""
+    if option.is_argument:
+        info = typer.Argument(metavar=option.metavar, help=option.help, show_default=False)
+    else:
+        info = typer.Option(
+            f"{option.flag}/" if option.kind is bool else option.flag,
+            metavar=option.metavar or None,
+            help=option.help,
+            envvar=option.variable,
+            show_default=option.default or False,
+        )
+    annotation: Any = Annotated[option.kind | None, info]
+    return inspect.Parameter(option.field, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object, and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell about each rejected file and each stage.")]
+LogFile = Annotated[str | None, typer.Option("--log-file", metavar="FILE", help="Append a dated log to this file.")]
+ConfigFile = Annotated[
+    str | None,
+    typer.Option("--config", metavar="FILE", envvar="STREAMCLUSTER_CONFIG", help="Take settings from this TOML file."),
+]
+_OUTPUT = {"json": Json, "quiet": Quiet, "verbose": Verbose, "log_file": LogFile}
+
+
+def _command(name: str, model: type[Settings], example: str, about: str) -> None:
+    """Add a command whose options are a settings model's, and whose job is the function of its name in its module."""
+
+    def call(**given: Any) -> None:
+        output = Output(**{field: given.pop(field) for field in _OUTPUT})
+        path = given.pop("config", None)
+        run_job(name, lambda: model.from_mapping(_gather(name, given, path)), output)
+
+    shared: dict[str, Any] = _OUTPUT if model is config.DemoSettings else {"config": ConfigFile} | _OUTPUT
+    _register(name, call, [_parameter(option) for option in options_of(model)], shared, example, about)
+
+
+def _register(
+    name: str,
+    call: Callable[..., None],
+    parameters: list[inspect.Parameter],
+    shared: dict[str, Any],
+    example: str,
+    about: str,
+) -> None:
+    parameters = parameters + [
+        inspect.Parameter(
+            field,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=False if field in ("json", "quiet", "verbose") else None,
+            annotation=annotation,
+        )
+        for field, annotation in shared.items()
+    ]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    app.command(name, help=about, epilog=f"Example: {example}")(call)
+
+
+def _gather(name: str, given: dict[str, Any], path: str | None) -> dict[str, Any]:
+    """Return the settings of one job: what the settings file says, under what options and environment say."""
+    named = {field: value for field, value in given.items() if value not in (None, [])}
+    if path is None:
+        return named
+    tables = config.read_settings_file(path)
+    return tables.get(name, {key: value for key, value in tables["fit"].items() if key == "store"}) | named
+
+
+def run_job(name: str, make_settings: Callable[[], Any], output: Output) -> None:
+    """Run a job as the command line does: settings, lines on a terminal, one report, one exit code."""
+    from streamcluster import console
+
+    level = logging.ERROR if output.quiet or output.json else logging.DEBUG if output.verbose else logging.INFO
+    with contextlib.ExitStack() as stack:
+        stderr = sys.stderr if output.verbose else stack.enter_context(console.quiet_native_code())
+        on_terminal = stderr.isatty() and not (output.quiet or output.json)
+        shown = logging.WARNING if on_terminal and not output.verbose else level
+        stack.enter_context(console.logging_to(stderr, shown, output.log_file))
+        progress = console.StageBars(stderr) if on_terminal else console.StageLog()
+        stack.enter_context(_stopping_on_signals(progress))
+        try:
+            settings = make_settings()
+            job = getattr(import_module(f"streamcluster.jobs.{name}"), name)
+            takes_progress = "progress" in inspect.signature(job).parameters
+            report = job(settings, progress=progress) if takes_progress else job(settings)
+        except StreamclusterError as error:
+            _fail(error, output, stderr)
+        _print_report(report, output)
+
+
+def _print_report(report: Any, output: Output) -> None:
+    from streamcluster import console
+
+    if output.json:
+        typer.echo(json.dumps(dataclasses.asdict(report)))
+    elif not output.quiet:
+        typer.echo("\n".join(console.summarize(report)))
+
+
+def _fail(error: StreamclusterError, output: Output, stderr: Any) -> NoReturn:
+    """Say what went wrong in one line, and end with the code for it."""
+    code = exit_code(error)
+    line = " ".join(str(error).splitlines())
+    logging.getLogger("streamcluster").debug("failed: %s", line)
+    print(f"streamcluster: {line}", file=stderr)
+    if output.json:
+        typer.echo(json.dumps({"error": line, "kind": type(error).__name__, "exit_code": code}))
+    raise typer.Exit(code)
+
+
+def exit_code(error: StreamclusterError) -> int:
+    """Return what the process ends with: 1, but 2 for settings, 75 for a busy store, 128 + signal for a stop."""
+    if isinstance(error, Interrupted):
+        return 128 + error.signal_number
+    if isinstance(error, StoreBusyError):
+        return EXIT_BUSY
+    return EXIT_USAGE if type(error) is SettingsError else EXIT_ERROR
+
+
+@contextmanager
+def _stopping_on_signals(progress: Progress) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM ask for a stop at the next commit, and a second one end at once."""
+
+    def ask(number: int, _frame: object) -> None:
+        if progress.stop_requested:
+            os._exit(128 + number)
+        progress.stop_signal = number
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"streamcluster {version('streamcluster')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take what stands before the command."""
+
+
+_command(
+    "ingest",
+    config.IngestSettings,
+    "streamcluster ingest ~/faces ~/scans --store faces.zarr",
+    "Bring a store up to date with folders of pictures: decode what is new or changed, note what is gone.",
+)
+_command(
+    "fit",
+    config.FitSettings,
+    "streamcluster fit --store faces.zarr --clusters 50",
+    "Group the pictures of a store by look.",
+)
+_command(
+    "export",
+    config.ExportSettings,
+    "streamcluster export ~/faces-grouped --store faces.zarr",
+    "Put each picture into the folder of its group, and keep what a person changed there.",
+)
+_command(
+    "status",
+    config.StatusSettings,
+    "streamcluster status --store faces.zarr",
+    "Tell what is in a store, what waits, and how large it is.",
+)
+_command(
+    "demo",
+    config.DemoSettings,
+    "streamcluster demo digits && streamcluster ingest digits --store digits.zarr",
+    "Write 1,797 real pictures of handwritten digits for a first run.",
+)
+
+
+def _run(path: str, **given: Any) -> None:
+    run_job("run", lambda: config.run_settings(path), Output(**given))
+
+
+_register(
+    "run",
+    _run,
+    [
+        inspect.Parameter(
+            "path",
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=Annotated[str, typer.Argument(metavar="CONFIG", help="TOML file with the settings.")],
+        )
+    ],
+    _OUTPUT,
+    "streamcluster run configs/faces.toml",
+    "Ingest, fit and export under one lock, as a settings file says: what cron calls.",
+)

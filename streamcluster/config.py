@@ -1,0 +1,292 @@
+"""Every setting of every job: its type, limits, default and meaning, in this one place.
+
+The command line, the TOML files and the README's tables are made from these models; the Python API takes them as they
+are. A setting's help text is the `description` beside its type.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from streamcluster.errors import SettingsError
+from streamcluster.runtime.memory import MIB, format_bytes
+
+SettingsT = TypeVar("SettingsT", bound="Settings")
+
+#: Endings by which a file claims to be a picture. Those that cannot be read are listed as rejects, with the reason.
+PICTURE_ENDINGS = (
+    *("apng", "avif", "bmp", "cur", "dds", "dib", "exr", "fits", "gif", "hdr", "heic", "heif", "ico", "j2c", "j2k"),
+    *("jfif", "jp2", "jpe", "jpeg", "jpf", "jpg", "jpx", "jxl", "pbm", "pcx", "pgm", "png", "pnm", "ppm", "psd"),
+    *("qoi", "sgi", "svg", "tga", "tif", "tiff", "wbmp", "webp"),
+)
+
+
+class ByteSize(int):
+    """A number of bytes, written with or without a unit.
+
+    >>> ByteSize.parse("512MiB")
+    536870912
+    """
+
+    @classmethod
+    def parse(cls, value: object) -> ByteSize:
+        """Return the size that `value` (a number, or text such as `1.5GiB` or `800 MB`) stands for."""
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b?)?\s*", str(value).lower())
+        if match is None:
+            raise ValueError(f"{value!r} is not a size; write it like 512MiB or 2GiB")
+        number, prefix, binary = match.groups()
+        step = 1024 if binary else 1000
+        return cls(float(number) * step ** (" kmgt".index(prefix) if prefix else 0))
+
+    def __str__(self) -> str:
+        return format_bytes(self).replace(".0 ", "").replace(" ", "")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the settings models: immutable, and unknown names are errors."""
+
+    @classmethod
+    def from_mapping(cls: type[SettingsT], values: dict[str, Any]) -> SettingsT:
+        """Return the settings in `values`, checked.
+
+        Raises
+        ------
+        SettingsError
+            A name is unknown, or a value has the wrong type or lies outside its limits.
+        """
+        try:
+            return msgspec.convert(values, cls, strict=False, dec_hook=_convert_custom)
+        except (msgspec.ValidationError, ValueError) as error:
+            raise SettingsError(_one_line(error, values)) from None
+
+
+def _convert_custom(target: type, value: object) -> object:
+    if target is ByteSize:
+        return ByteSize.parse(value)
+    raise NotImplementedError(target)
+
+
+def _one_line(error: Exception, values: dict[str, Any]) -> str:
+    """Return msgspec's complaint in a person's words: the setting's name and value in front."""
+    complaint, _, where = str(error).partition(" - at `$.")
+    name = where.rstrip("`").split("[")[0]
+    missing = re.fullmatch(r"Object missing required field `(\w+)`", complaint)
+    unknown = re.fullmatch(r"Object contains unknown field `(\w+)`", complaint)
+    if missing:
+        return f"{option_name(missing[1])} is missing; give it as an option, in the environment or in the settings file"
+    if unknown:
+        return f"there is no setting {unknown[1]!r}; see --help for those there are"
+    return f"{option_name(name)} {values[name]}: {complaint.replace('`', '')}" if name in values else complaint
+
+
+def option_name(field: str) -> str:
+    """Return the command line's name of a setting."""
+    return "--" + field.replace("_", "-")
+
+
+def default_workers() -> int:
+    """Return the number of processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _about(description: str, *, shown: str = "", metavar: str = "", **limits: Any) -> Meta:
+    """Describe a setting: its help text, what help shows as the default where the value would not tell, its limits."""
+    return Meta(description=description, extra={"shown": shown, "metavar": metavar}, **limits)
+
+
+Store = Annotated[str, _about("Folder of the store, by custom ending in .zarr.", metavar="STORE")]
+Memory = Annotated[ByteSize, _about("Memory that the whole process may take, resident.", metavar="SIZE")]
+Workers = Annotated[int, _about("Threads that decode, project and copy.", ge=1, le=1024, shown="one a processor")]
+Seed = Annotated[int, _about("Seed of everything random.", ge=0, lt=2**32, shown="0 in a new store")]
+Side = Annotated[int, _about("Side of the square thumbnails, in pixels.", ge=8, le=1024, shown="64 in a new store")]
+Aspect = Annotated[
+    Literal["squash", "pad", "crop"],
+    _about("How a picture that is not square becomes one.", shown="squash in a new store"),
+]
+Colour = Annotated[
+    str,
+    _about(
+        "Colour behind transparent pictures, and of the padding.",
+        pattern="^#[0-9a-fA-F]{6}$",
+        shown="#ffffff in a new store",
+        metavar="#RRGGBB",
+    ),
+]
+Globs = tuple[str, ...]
+
+
+class JobSettings(Settings, frozen=True, kw_only=True):
+    """What every job takes."""
+
+    store: Store
+    memory: Memory = ByteSize(1024 * MIB)
+    workers: Workers = msgspec.field(default_factory=default_workers)
+
+
+class StoreDefaults(Settings, frozen=True, kw_only=True):
+    """What a new store is made with; later runs must not contradict it."""
+
+    image_size: int = 64
+    aspect: Literal["squash", "pad", "crop"] = "squash"
+    background: str = "#ffffff"
+    seed: int = 0
+
+
+class IngestSettings(JobSettings, frozen=True, kw_only=True):
+    """Settings of `ingest`. None means: what the store was made with, or `StoreDefaults` for a new one."""
+
+    sources: Annotated[
+        tuple[str, ...], _about("Folders to scan, with all folders below them.", min_length=1, metavar="SOURCE")
+    ]
+    include: Annotated[
+        Globs,
+        _about(
+            "Take only files whose name, or path in its source, matches.", shown="all picture formats", metavar="GLOB"
+        ),
+    ] = tuple(f"*.{ending}" for ending in PICTURE_ENDINGS)
+    exclude: Annotated[Globs, _about("Leave out files and folders that match.", metavar="GLOB")] = ()
+    image_size: Side | None = None
+    aspect: Aspect | None = None
+    background: Colour | None = None
+    seed: Seed | None = None
+    max_pixels: Annotated[int, _about("Reject pictures whose header promises more pixels.", ge=1)] = 100_000_000
+    allow_gone: Annotated[
+        bool, _about("Believe that pictures are gone although a whole source, or most of it, is missing.")
+    ] = False
+
+
+class FitSettings(JobSettings, frozen=True, kw_only=True):
+    """Settings of `fit`."""
+
+    clusters: Annotated[int, _about("Number of groups.", ge=1, le=10_000)] = 50
+    components: (
+        Annotated[
+            int, _about("Number of principal components.", ge=1, le=10_000, shown="100, or what --variance takes")
+        ]
+        | None
+    ) = None
+    variance: (
+        Annotated[
+            float, _about("Take as many components as reach this cumulative explained variance ratio.", gt=0, lt=1)
+        ]
+        | None
+    ) = None
+    features: Annotated[
+        Literal["lab", "rgb", "gray"],
+        _about(
+            "What of a picture is compared: small colour pictures as the eye sees them, plain pixels, or grey ones."
+        ),
+    ] = "lab"
+    batch_rows: Annotated[int, _about("Pictures that PCA and k-means learn from at a time.", ge=1)] = 1024
+
+    def __post_init__(self) -> None:
+        if self.components is not None and self.variance is not None:
+            raise SettingsError("--components and --variance both choose the number of components; give one of them")
+
+
+class ExportSettings(JobSettings, frozen=True, kw_only=True):
+    """Settings of `export`."""
+
+    dest: Annotated[
+        str, _about("Folder to put the groups into; with --manifest-only the table's file.", metavar="DEST")
+    ]
+    mode: Annotated[Literal["copy", "hardlink", "symlink"], _about("How a picture gets into its group's folder.")] = (
+        "copy"
+    )
+    restore: Annotated[bool, _about("Put back pictures that a person deleted from DEST.")] = False
+    dry_run: Annotated[bool, _about("Say what would be done, and do nothing.")] = False
+    undo: Annotated[bool, _about("Take back what exports put into DEST and nobody touched since.")] = False
+    manifest_only: Annotated[bool, _about("Write only the table of pictures and groups, to the file DEST.")] = False
+
+    def __post_init__(self) -> None:
+        if sum((self.restore, self.undo, self.manifest_only)) > 1:
+            raise SettingsError("--restore, --undo and --manifest-only exclude one another; give one of them")
+
+
+class StatusSettings(Settings, frozen=True, kw_only=True):
+    """Settings of `status`."""
+
+    store: Store
+    rejects: Annotated[bool, _about("List every file that could not be read, with the reason.")] = False
+
+
+class DemoSettings(Settings, frozen=True, kw_only=True):
+    """Settings of `demo`."""
+
+    directory: Annotated[str, _about("Folder to write the pictures into; made if it is not there.", metavar="DIR")]
+
+
+class RunSettings(Settings, frozen=True, kw_only=True):
+    """Settings of `run`: those of the three jobs, on one store. Without `export` the pictures stay where they are."""
+
+    ingest: IngestSettings
+    fit: FitSettings
+    export: ExportSettings | None = None
+
+
+#: Settings that are paths; in a settings file they are relative to that file's folder.
+_PATHS = ("store", "sources", "dest")
+_JOBS: dict[str, type[JobSettings]] = {"ingest": IngestSettings, "fit": FitSettings, "export": ExportSettings}
+
+
+def read_settings_file(path: str) -> dict[str, dict[str, Any]]:
+    """Return the values for each of the three jobs that a TOML file gives.
+
+    Keys above all tables (`store`, `memory`, `workers`) hold for every job; `[ingest]`, `[fit]` and `[export]` for one.
+
+    Raises
+    ------
+    SettingsError
+        The file is missing, unreadable, not TOML, or has a key that means nothing.
+    """
+    document = _read_toml(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    tables = {job: document.pop(job, {}) for job in _JOBS}
+    for job, model in _JOBS.items():
+        for scope, values, known in ((path, document, JobSettings), (f"{path} [{job}]", tables[job], model)):
+            if not isinstance(values, dict):
+                raise SettingsError(f"{path}: {job!r} must be a table, [{job}]")
+            if unknown := sorted(set(values) - set(known.__struct_fields__)):
+                raise SettingsError(f"{scope}: there is no setting {unknown[0]!r}")
+    return {job: {key: _anchor(key, value, folder) for key, value in (document | tables[job]).items()} for job in _JOBS}
+
+
+def _anchor(key: str, value: Any, folder: str) -> Any:
+    if key not in _PATHS:
+        return value
+    if isinstance(value, list):
+        return [_anchor(key, item, folder) for item in value]
+    return os.path.join(folder, os.path.expanduser(value)) if isinstance(value, str) else value
+
+
+def run_settings(path: str) -> RunSettings:
+    """Return what `run` does, from a settings file.
+
+    Raises
+    ------
+    SettingsError
+        As `read_settings_file`, or a value cannot be used.
+    """
+    tables = read_settings_file(path)
+    export = tables["export"]
+    return RunSettings(
+        ingest=IngestSettings.from_mapping(tables["ingest"]),
+        fit=FitSettings.from_mapping(tables["fit"]),
+        export=ExportSettings.from_mapping(export) if "dest" in export else None,
+    )
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot read the settings file ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from None

@@ -1,0 +1,201 @@
+"""What a person sees: bars on a terminal, a line a stage under cron, summaries, logs. The only door to rich."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TextIO
+
+from streamcluster.runtime.memory import format_bytes
+from streamcluster.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+log = logging.getLogger("streamcluster")
+
+
+class StageLog(Progress):
+    """One line a stage when it ends: for cron and log files."""
+
+    def begin(self, name: str, total: int | None, unit: str) -> None:
+        """Start counting."""
+        self._name, self._total, self._unit = name, total, unit
+        self._done, self._started = 0, time.monotonic()
+
+    def advance(self, count: int) -> None:
+        """Count."""
+        self._done += count
+
+    def end(self) -> None:
+        """Tell what was done, and how fast."""
+        seconds = time.monotonic() - self._started
+        of_total = f" of {self._total:,}" if self._total and self._done < self._total else ""
+        done = f"{self._done:,}{of_total} {self._unit} in " if self._done else ""
+        rate = f" ({self._done / seconds:,.0f} a second)" if self._done and seconds else ""
+        log.info("%s: %s%.1f s%s", self._name, done, seconds, rate)
+
+
+class StageBars(StageLog):
+    """A bar a stage, with count, rate and time left: for a terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bars = Progress(
+            TextColumn("{task.description:<18}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=Console(file=stream),
+        )
+        self._task: TaskID | None = None
+
+    def begin(self, name: str, total: int | None, unit: str) -> None:
+        """Show a bar."""
+        super().begin(name, total, unit)
+        self._bars.start()
+        self._task = self._bars.add_task(name, total=total, rate="")
+
+    def advance(self, count: int) -> None:
+        """Move it."""
+        super().advance(count)
+        if self._task is not None:
+            seconds = max(time.monotonic() - self._started, 1e-3)
+            self._bars.update(self._task, advance=count, rate=f"{self._done / seconds:,.0f}/s")
+
+    def end(self) -> None:
+        """Leave it as it stands."""
+        if self._task is not None:
+            self._bars.update(self._task, total=max(self._done, 1), completed=self._done or 1)
+        self._bars.stop()
+        super().end()
+
+
+@contextmanager
+def logging_to(stream: TextIO, level: int, log_file: str | None) -> Iterator[None]:
+    """Send the package's log lines of this level to `stream`, and all of them to `log_file`."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(stream)]
+    handlers[0].setLevel(level)
+    handlers[0].setFormatter(logging.Formatter("%(message)s"))
+    if log_file is not None:
+        handlers.append(logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace"))
+        handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    for handler in handlers:
+        log.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
+
+
+@contextmanager
+def quiet_native_code() -> Iterator[TextIO]:
+    """Silence what C libraries print about damaged pictures, and yield a stream to the real standard error.
+
+    libjpeg, libpng and libtiff write to file descriptor 2 themselves; nothing in Python can ask them not to.
+    """
+    try:
+        saved = os.dup(2)
+    except OSError:
+        yield sys.stderr
+        return
+    with open(saved, "w", encoding="utf-8", errors="backslashreplace", buffering=1) as real:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 2)
+        os.close(nothing)
+        try:
+            yield real
+        finally:
+            os.dup2(saved, 2)
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> count(1200, "picture"), count(1, "picture")
+    ('1,200 pictures', '1 picture')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def summarize(report: Any) -> list[str]:
+    """Return the lines that tell a person what a job did."""
+    return _SUMMARIES[type(report).__name__](report)
+
+
+def _ingest_lines(report: Any) -> list[str]:
+    parts = [f"{getattr(report, name):,} {name}" for name in ("new", "changed", "moved", "unchanged", "rejected")]
+    lines = [f"{count(report.found, 'file')}: {', '.join(parts)}" + _optional(report.postponed, "for next time")]
+    if report.gone:
+        lines.append(f"{count(report.gone, 'picture')} gone from the sources")
+    for reason, number in Counter(report.postponed_files.values()).most_common(3):
+        lines.append(f"  next time: {reason} ({number:,})")
+    lines.append(f"the store holds {count(report.live, 'picture')}")
+    return lines
+
+
+def _optional(number: int, what: str) -> str:
+    return f", {number:,} {what}" if number else ""
+
+
+def _fit_lines(report: Any) -> list[str]:
+    if report.up_to_date:
+        return [f"up to date: fit {report.fit} has {count(report.pictures, 'picture')} in {report.clusters} groups"]
+    sizes = report.sizes
+    return [
+        f"fit {report.fit}: {count(report.pictures, 'picture')} in {count(report.clusters, 'group')} "
+        f"of {sizes[-1]:,} to {sizes[0]:,}",
+        f"  {count(report.components, 'component')} hold {report.explained_variance_ratio:.1%} of the variance; "
+        f"inertia {report.inertia:,.1f} after {count(report.lloyd_passes, 'Lloyd pass').replace('passs', 'passes')}",
+    ]
+
+
+def _status_lines(report: Any) -> list[str]:
+    lines = [
+        f"{report.store}: {count(report.live, 'picture')}, thumbnails of {report.image_size} pixels",
+        *(f"  source     {source}" for source in report.sources),
+        f"  rejected   {report.rejected:,}",
+        f"  gone       {report.gone:,}, replaced {report.replaced:,}",
+        f"  pending    {count(report.waiting_for_ingest, 'file')} to ingest, {report.missing:,} missing, "
+        f"{count(report.waiting_for_fit, 'picture')} to fit",
+        *(f"  unreached  {problem}" for problem in report.unreachable),
+        f"  on disk    pixels {format_bytes(report.pixel_bytes)}, catalogue {format_bytes(report.catalog_bytes)}, "
+        f"fits {format_bytes(report.fit_bytes)}",
+    ]
+    for fit in report.fits:
+        mark = "current" if fit.name == report.current_fit else "       "
+        lines.append(f"  fit {fit.name}   {mark} {count(fit.pictures, 'picture')} in {count(fit.clusters, 'group')}")
+    return lines + [f"{path}: {reason}" for path, reason in report.rejects.items()]
+
+
+def _run_lines(report: Any) -> list[str]:
+    jobs = (report.ingest, report.fit, report.export)
+    return [line for job in jobs if job is not None for line in summarize(job)]
+
+
+def _export_lines(report: Any) -> list[str]:
+    return [str(asdict(report))]
+
+
+_SUMMARIES: dict[str, Callable[[Any], list[str]]] = {
+    "IngestReport": _ingest_lines,
+    "FitReport": _fit_lines,
+    "ExportReport": _export_lines,
+    "StatusReport": _status_lines,
+    "RunReport": _run_lines,
+    "DemoReport": lambda report: [f"{count(report.pictures, 'picture')} in {report.directory}"],
+}

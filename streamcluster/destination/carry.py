@@ -1,0 +1,193 @@
+"""Carrying out a plan in batches, so that a kill at any moment can be told from a person's doing.
+
+A batch is put under temporary names by several threads; then one thread writes to the journal what is about to happen,
+and gives the files their names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+import msgspec
+
+from streamcluster.destination import place
+from streamcluster.destination.ledger import PHASES, Ledger, Task
+from streamcluster.destination.manifest import Done, Intent, Journal, MakesFolder, Mode, Record, Void
+from streamcluster.destination.place import Stager, Stamp
+from streamcluster.errors import DestinationError, Interrupted, StreamclusterError
+from streamcluster.runtime.execution import Executor
+from streamcluster.runtime.paths import system_path
+from streamcluster.runtime.progress import Progress
+
+#: Files of a batch: enough to hide the cost of one wait for the disk, few enough that a stop is quick.
+BATCH_FILES = 512
+
+
+@dataclass(slots=True)
+class Workplace:
+    """A destination while an export works in it; `folders` are those that exports made."""
+
+    dest: str
+    mode: Mode
+    ledger: Ledger
+    journal: Journal
+    folders: set[str]
+    known_folders: set[str] = field(default_factory=set)
+
+    def path(self, relative: str) -> str:
+        """Return the absolute path of a file."""
+        return os.path.join(self.dest, relative.replace("/", os.sep))
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A task whose new content, if it has one, lies under a temporary name."""
+
+    task: Task
+    record: Record | None
+    temporary: str | None = None
+
+    @property
+    def intent(self) -> Intent:
+        """What the journal is told."""
+        before = self.task.before
+        leaves = self.task.action in ("move", "replace") and before is not None and before.file != self.task.target
+        return Intent(self.task.source, self.record, self.temporary, before.file if leaves and before else None)
+
+
+def carry_out(work: Workplace, executor: Executor, progress: Progress) -> StreamclusterError | None:
+    """Do what is planned, and return what ended it before all was done.
+
+    Whatever is returned, the ledger tells what is true. What is raised leaves the telling to the journal.
+    """
+    stager = Stager(work.mode)
+    for phase in sorted(set(PHASES.values())):
+        while tasks := work.ledger.tasks(phase, BATCH_FILES):
+            error = _do_batch(work, tasks, stager, executor, progress)
+            if error is not None:
+                return error
+            if progress.stop_signal is not None:
+                return Interrupted(progress.stop_signal)
+    return None
+
+
+def _do_batch(
+    work: Workplace, tasks: list[Task], stager: Stager, executor: Executor, progress: Progress
+) -> StreamclusterError | None:
+    sound = [task for task in tasks if _is_as_planned(work, task)]
+    ready: list[Ready] = []
+    failures: list[DestinationError] = []
+    with place.writing_to(work.dest):
+        _make_folders(work, sound)
+        while_wanted = takewhile(lambda _: not failures and not progress.stop_requested, sound)
+        run = executor.map if any(task.original is not None and task.action != "move" for task in sound) else map
+        for staged in run(lambda task: _stage(work, stager, task), while_wanted):
+            match staged:
+                case Ready():
+                    ready.append(staged)
+                case (task, reason):
+                    work.ledger.fail(task, reason, lies=task.action == "replace")
+                case DestinationError():
+                    failures.append(staged)
+            progress.advance(1)
+        if failures:
+            _discard(work, ready)
+            return failures[0]
+        work.journal.write([Done(), *(item.intent for item in ready)])
+        for item in ready:
+            _act(work, item)
+    return None
+
+
+def _is_as_planned(work: Workplace, task: Task) -> bool:
+    """Whether the file that is to be changed is still untouched, some time after the plan."""
+    if task.before is None or task.action == "restore":
+        return True
+    same = place.stamp_of(work.path(task.before.file)) == task.before.stamp
+    if not same:
+        work.ledger.fail(task, place.TOUCHED, lies=False)
+    return same
+
+
+def _make_folders(work: Workplace, tasks: Iterable[Task]) -> None:
+    """Make the folders of the targets that are not there, after the journal knows of them."""
+    folders = {os.path.dirname(task.target) for task in tasks if task.action != "remove"} - work.known_folders
+    new = sorted(folder for folder in folders if not os.path.isdir(system_path(work.path(folder))))
+    if new:
+        work.journal.write(map(MakesFolder, new))
+        work.folders.update(new)
+        for folder in new:
+            place.make_folder(work.path(folder))
+    work.known_folders |= folders
+
+
+def _stage(work: Workplace, stager: Stager, task: Task) -> Ready | tuple[Task, str] | DestinationError:
+    """Put a task's new content under a temporary name, from any thread."""
+    if task.action == "remove":
+        return Ready(task, None)
+    if task.action == "move":
+        assert task.before is not None
+        return Ready(task, _moved(task.before, task.target))
+    assert task.original is not None
+    original = task.original
+    temporary = f"{os.path.dirname(task.target)}/{place.TEMPORARY}{task.id}"
+    try:
+        with place.writing_to(work.dest):
+            stamp = stager.stage(task.source, original.size, original.mtime_ns, work.path(temporary))
+    except DestinationError as error:
+        with suppress(OSError):
+            place.discard(work.path(temporary))
+        return error
+    return (task, stamp) if isinstance(stamp, str) else Ready(task, _put(work, task, stamp), temporary)
+
+
+def _put(work: Workplace, task: Task, stamp: Stamp) -> Record:
+    assert task.original is not None
+    name = os.path.basename(task.target)
+    digest = task.original.digest.hex()
+    return Record(task.source, name, task.target, digest, work.mode, stamp.size, stamp.mtime_ns)
+
+
+def _moved(record: Record, target: str) -> Record:
+    return msgspec.structs.replace(record, file=target, name=os.path.basename(target))
+
+
+def _discard(work: Workplace, items: Iterable[Ready]) -> None:
+    for item in items:
+        if item.temporary is not None:
+            place.discard(work.path(item.temporary))
+
+
+def _act(work: Workplace, item: Ready) -> None:
+    """Do what the journal was told; or tell it that this could not be done."""
+    task, true = item.task, item.task.before
+    try:
+        reason = None
+        if task.action == "remove":
+            place.remove_file(work.path(task.target))
+        if item.temporary is not None and task.action == "replace" and true is not None and item.record is not None:
+            place.name_over(work.path(item.temporary), work.path(true.file))
+            true = msgspec.structs.replace(item.record, file=true.file, name=true.name)
+        elif item.temporary is not None:
+            reason = _name(work, item.temporary, task.target)
+        if task.action in ("move", "replace") and true is not None and true.file != task.target:
+            reason = _name(work, true.file, task.target)
+    except OSError as error:
+        if place.is_refusal_of_all(error):
+            raise
+        reason = place.REFUSED
+    if reason is None:
+        work.ledger.finish(task, item.record)
+        return
+    work.journal.write([Void(task.source, true)])
+    _discard(work, [item])
+    work.ledger.note(task.source, true)
+    work.ledger.fail(task, reason, lies=task.action in ("move", "replace"))
+
+
+def _name(work: Workplace, old: str, new: str) -> str | None:
+    return None if place.name_new(work.path(old), work.path(new)) else place.TAKEN

@@ -1,0 +1,53 @@
+"""What becomes of one picture: the decisions of an export, apart from carrying them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+#: Where the file of a picture that an export once put is now: as it was put; in a person's hands with its content
+#: unchanged (moved, renamed, touched); with other content; nowhere.
+Whereabouts = Literal["untouched", "theirs", "edited", "missing"]
+Action = Literal["put", "restore", "keep", "move", "replace", "remove", "leave"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The file that should be there: its content, its group's folder, and how it gets there."""
+
+    digest: bytes
+    folder: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The file that an earlier export put."""
+
+    digest: bytes
+    folder: str
+    mode: str
+    where: Whereabouts
+
+
+def decide(wanted: Wanted | None, placed: Placed | None, *, restore: bool) -> Action:
+    """Return what to do about one picture.
+
+    Only an untouched file is ever moved, replaced or removed.
+
+    >>> decide(Wanted(b"x", "cluster_01", "copy"), Placed(b"x", "cluster_00", "copy", "untouched"), restore=False)
+    'move'
+    >>> decide(None, Placed(b"x", "alice", "copy", "theirs"), restore=False)
+    'leave'
+    """
+    if placed is None:
+        return "leave" if wanted is None else "put"
+    if placed.where == "missing":
+        return "restore" if restore and wanted is not None else "leave"
+    if placed.where != "untouched":
+        return "leave"
+    if wanted is None:
+        return "remove"
+    if (placed.digest, placed.mode) != (wanted.digest, wanted.mode):
+        return "replace"
+    return "keep" if placed.folder == wanted.folder else "move"

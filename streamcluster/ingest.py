@@ -1,0 +1,406 @@
+"""The first job: a person's folders become thumbnails and a catalogue.
+
+    scan ─▶ what is new ─▶ parts of files ─decode─▶ parts of pictures ─pack─▶ blocks ─write─▶ rows ─▶ commit
+
+Parts and blocks are streams: a few are in memory at a time. Files are taken in a seeded order that has nothing to do
+with their folders, unreadable ones take no row, and rows are packed in order; so a run that was stopped and resumed lays
+down the very rows of a run that was not.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamcluster.config import IngestSettings, StoreDefaults
+from streamcluster.errors import (
+    Interrupted,
+    NoPicturesError,
+    OversizePictureError,
+    SettingsConflictError,
+    UnreadablePictureError,
+)
+from streamcluster.runtime.execution import Executor, using
+from streamcluster.runtime.memory import MIB, MemoryGate, peak_bytes, room_bytes
+from streamcluster.runtime.paths import decode_path, encode_path, printable, system_path
+from streamcluster.runtime.progress import Progress
+from streamcluster.sources.decode import DecodeOptions, Picture, file_digest, read_picture
+from streamcluster.sources.scan import FileChange, FoundFile, KnownPicture, KnownReject, Patterns, Scan, check_source
+from streamcluster.store.collection import (
+    BLOCK_BYTES,
+    Collection,
+    CollectionWriter,
+    exclusive_store,
+    open_collection,
+    open_for_writing,
+    store_exists,
+)
+from streamcluster.store.table import GONE, LIVE, REPLACED
+
+#: Files of one decode task: enough to hide the cost of a task, few enough that a stop is quick.
+PART_FILES = 64
+#: Thumbnails of one decode task, where they are large.
+PART_BYTES = MIB
+#: Files, or seconds, between two commits; a commit takes some 50 ms.
+COMMIT_FILES = 4096
+COMMIT_SECONDS = 10.0
+#: Blocks being packed, written and compressed at the same time.
+BLOCKS_IN_MEMORY = 6
+#: Room for two photographs of 24 million pixels; a budget with less is refused.
+MIN_DECODE_BYTES = 64 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What `ingest` found and did, in files.
+
+    found == unchanged + moved + new + changed + rejected + postponed; the catalogue then holds `live` pictures.
+    """
+
+    found: int
+    unchanged: int
+    moved: int
+    new: int
+    changed: int
+    rejected: int
+    postponed: int
+    gone: int
+    ignored: int
+    live: int
+    postponed_files: dict[str, str]
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one file: a picture, or the reason why not. `passing` reasons are not remembered."""
+
+    file: FoundFile
+    picture: Picture | None = None
+    size: int = 0
+    mtime_ns: int = 0
+    reason: str = ""
+    oversize: bool = False
+    passing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The rows of one block, from its first, and what became of the files that led to it."""
+
+    start: int
+    thumbnails: list[NDArray[np.uint8]]
+    outcomes: list[Outcome]
+
+
+@dataclass(slots=True)
+class Tally:
+    """The counts of a report, while they grow."""
+
+    new: int = 0
+    changed: int = 0
+    rejected: int = 0
+    postponed: dict[str, str] = field(default_factory=dict)
+
+
+def ingest(
+    settings: IngestSettings, *, executor: Executor | None = None, progress: Progress | None = None
+) -> IngestReport:
+    """Bring a store up to date with its source folders, decoding only what is new or changed.
+
+    Parameters
+    ----------
+    settings : IngestSettings
+    executor : Executor, optional
+        By default threads, `settings.workers` of them.
+    progress : Progress, optional
+        By default silent.
+
+    Raises
+    ------
+    SourceError
+        A source is missing, is no folder, cannot be listed, or lost so much at once that it is likelier unmounted.
+    SettingsConflictError
+        A setting contradicts what the store was made with.
+    BudgetError
+        The memory budget is too small to read pictures at all.
+    NoPicturesError
+        There is nothing to ingest, or nothing that could be read.
+    StoreError
+        The store is busy, of another format, or its disk refuses writes.
+    Interrupted
+        `progress` was asked to stop; what was read so far is committed.
+    """
+    progress = progress or Progress()
+    sources = [os.path.abspath(source) for source in settings.sources]
+    for source in sources:
+        check_source(source)
+    layout = resolve_layout(settings)
+    patterns = Patterns(settings.include, settings.exclude)
+    own_folder = os.path.abspath(settings.store)
+    with (
+        exclusive_store(settings.store),
+        Scan(sources, patterns, layout.seed, skip=own_folder.__eq__) as scan,
+        using(executor, settings.workers) as running,
+    ):
+        with progress.stage("scan", None, "files"):
+            scan.list_sources(progress.advance)
+        if not store_exists(settings.store):
+            scan.check_found()
+        with open_for_writing(settings.store, create=layout) as collection:
+            settled = _settle_known(collection, scan, settings.allow_gone, running)
+            collection.remember_sources(sources, settings.include, settings.exclude)
+            tally = _take_in(collection, scan, settings, running, progress)
+            return _report(collection, scan, settled, tally)
+
+
+def resolve_layout(settings: IngestSettings) -> StoreDefaults:
+    """Return what the store is made with: as it is, as the settings say, or by default.
+
+    Raises
+    ------
+    SettingsConflictError
+        The store was made with another value.
+    """
+    names = StoreDefaults.__struct_fields__
+    asked = {name: value for name in names if (value := getattr(settings, name)) is not None}
+    if not store_exists(settings.store):
+        return StoreDefaults(**asked)
+    pointer = open_collection(settings.store).pointer
+    made_with = StoreDefaults(**{name: getattr(pointer, name) for name in names})
+    for name, value in asked.items():
+        if value != getattr(made_with, name):
+            raise SettingsConflictError(
+                f"--{name.replace('_', '-')} {value}: {printable(settings.store)} was made with "
+                f"{getattr(made_with, name)}; leave the option out, or ingest into another --store"
+            )
+    return made_with
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How many known pictures were found elsewhere, and how many not at all."""
+
+    moved: int
+    gone: int
+
+
+def _settle_known(collection: CollectionWriter, scan: Scan, allow_gone: bool, executor: Executor) -> Settled:
+    """Bring the rows of known files up to date: gone, back, moved, or only touched."""
+    scan.compare(known_pictures(collection), known_rejects(collection))
+    touched, moved = _same_pictures(scan, executor)
+    if not allow_gone:
+        scan.check_vanished()
+    gone = scan.missing()
+    table = collection.catalog
+    collection.set_state(table, gone, GONE)
+    collection.set_state(collection.rejects, scan.missing_rejects(), GONE)
+    collection.update(table, [c.row for c in moved], {"path": [encode_path(c.path) for c in moved]})
+    collection.update(table, [c.row for c in touched + moved], {"mtime_ns": [c.mtime_ns for c in touched + moved]})
+    collection.set_state(table, [*scan.back(), *(c.row for c in touched + moved)], LIVE)
+    return Settled(len(moved), len(gone))
+
+
+def known_pictures(collection: Collection) -> Iterator[KnownPicture]:
+    """Yield what the catalogue knows of paths that may still be there."""
+    for row, path, size, mtime_ns, digest, state in collection.catalog.records(
+        "path", "size", "mtime_ns", "digest", "state"
+    ):
+        if state != REPLACED:
+            yield KnownPicture(row, decode_path(path), size, mtime_ns, digest.tobytes(), state == LIVE)
+
+
+def known_rejects(collection: Collection) -> Iterator[KnownReject]:
+    """Yield what the rejects know of paths that may still be there."""
+    for row, path, size, mtime_ns, oversize, state in collection.rejects.records(
+        "path", "size", "mtime_ns", "oversize", "state"
+    ):
+        if state == LIVE:
+            yield KnownReject(row, decode_path(path), size, mtime_ns, oversize)
+
+
+def _same_pictures(scan: Scan, executor: Executor) -> tuple[list[FileChange], list[FileChange]]:
+    """Return (touched, moved): known pictures whose bytes lie in a file with another time, or at another path."""
+    candidates = scan.touched()
+    digests = executor.map(_digest_if_readable, (change.path for change, _ in candidates))
+    touched = [change for (change, known), digest in zip(candidates, digests, strict=True) if digest == known]
+    moved = []
+    strangers = scan.move_candidates()
+    for (path, mtime_ns), digest in zip(
+        strangers, executor.map(_digest_if_readable, (path for path, _ in strangers)), strict=True
+    ):
+        row = scan.take_missing(digest) if digest else None
+        if row is not None:
+            moved.append(FileChange(row, path, mtime_ns))
+    for change in touched + moved:
+        scan.settle(change.path)
+    return touched, moved
+
+
+def _digest_if_readable(path: str) -> bytes | None:
+    try:
+        return file_digest(path)
+    except OSError:
+        return None
+
+
+def _take_in(
+    collection: CollectionWriter, scan: Scan, settings: IngestSettings, executor: Executor, progress: Progress
+) -> Tally:
+    """Decode what is new, block by block, and commit it."""
+    n_files = scan.count_to_decode()
+    tally = Tally()
+    if not n_files:
+        return tally
+    decode = _part_decoder(collection, settings, executor)
+    part_files = max(1, min(PART_FILES, PART_BYTES // collection.thumbnail_bytes))
+    waiting: list[Outcome] = []
+    committed_at = time.monotonic()
+    collection.make_room(n_files)
+    with progress.stage("decode", n_files):
+        parts = executor.map(decode, _parts_until_stop(scan.to_decode(), part_files, progress))
+        blocks = _pack(collection, parts)
+        for block in executor.map(partial(_write, collection), blocks, window=2):
+            waiting += block.outcomes
+            progress.advance(len(block.outcomes))
+            if len(waiting) >= COMMIT_FILES or time.monotonic() - committed_at > COMMIT_SECONDS:
+                _commit(collection, waiting, tally)
+                waiting, committed_at = [], time.monotonic()
+        _commit(collection, waiting, tally)
+    collection.trim()
+    if progress.stop_signal is not None:
+        raise Interrupted(progress.stop_signal)
+    return tally
+
+
+def _part_decoder(
+    collection: CollectionWriter, settings: IngestSettings, executor: Executor
+) -> Callable[[list[FoundFile]], list[Outcome]]:
+    """Return the decode task, with the memory that the budget leaves for encoded and decoded files."""
+    layout = collection.pointer
+    in_flight = executor.window * max(PART_BYTES, collection.thumbnail_bytes) + BLOCKS_IN_MEMORY * BLOCK_BYTES
+    room = room_bytes(settings.memory, in_flight + MIN_DECODE_BYTES, "reading pictures")
+    options = DecodeOptions(
+        image_size=layout.image_size,
+        aspect=layout.aspect,
+        background=tuple(bytes.fromhex(layout.background[1:])),
+        max_pixels=settings.max_pixels,
+    )
+    gate = MemoryGate(room - in_flight)
+    return lambda files: [decode_file(file, options, gate) for file in files]
+
+
+def decode_file(file: FoundFile, options: DecodeOptions, gate: MemoryGate) -> Outcome:
+    """Return what becomes of one file; nothing that is wrong with it is raised."""
+    try:
+        return Outcome(file, read_picture(file.path, options, gate))
+    except UnreadablePictureError as error:
+        return _refuse(file, error)
+    except OSError as error:
+        return Outcome(file, reason=error.strerror or str(error), passing=True)
+
+
+def _refuse(file: FoundFile, error: UnreadablePictureError) -> Outcome:
+    try:
+        status = os.stat(system_path(file.path))
+    except OSError as gone:
+        return Outcome(file, reason=gone.strerror or str(gone), passing=True)
+    oversize = isinstance(error, OversizePictureError)
+    return Outcome(file, None, status.st_size, status.st_mtime_ns, str(error), oversize)
+
+
+def _parts_until_stop(files: Iterator[FoundFile], n: int, progress: Progress) -> Iterator[list[FoundFile]]:
+    while not progress.stop_requested and (part := list(islice(files, n))):
+        yield part
+
+
+def _pack(collection: CollectionWriter, parts: Iterable[list[Outcome]]) -> Iterator[Block]:
+    """Yield whole blocks, the first with the rows that are already committed in it, and the last as full as it is."""
+    block_rows = collection.pointer.block_rows
+    start = collection.n_rows - collection.n_rows % block_rows
+    block = Block(start, list(collection.thumbnails(slice(start, collection.n_rows))), [])
+    for outcome in chain.from_iterable(parts):
+        block.outcomes.append(outcome)
+        if outcome.picture is not None:
+            block.thumbnails.append(outcome.picture.thumbnail)
+        if len(block.thumbnails) == block_rows:
+            yield block
+            block = Block(block.start + block_rows, [], [])
+    if block.outcomes:
+        yield block
+
+
+def _write(collection: CollectionWriter, block: Block) -> Block:
+    if block.thumbnails:
+        collection.write_block(block.start, np.stack(block.thumbnails))
+    return block
+
+
+def _commit(collection: CollectionWriter, outcomes: list[Outcome], tally: Tally) -> None:
+    """Let decoded files count, and what the store had at their paths count no more.
+
+    The old rows are marked first: a kill in between leaves a path without a row, which the next run sees as new.
+    """
+    taken = [(o.file, o.picture) for o in outcomes if o.picture is not None]
+    refused = [o for o in outcomes if o.picture is None and not o.passing]
+    listed = [o for o in refused if not (o.file.retry and o.oversize)]
+    settled = [file for file, _ in taken] + [o.file for o in listed]
+    collection.set_state(collection.catalog, [f.row for f in settled if f.row is not None], REPLACED)
+    collection.set_state(collection.rejects, [f.reject_row for f in settled if f.reject_row is not None], REPLACED)
+    collection.commit_rows(_picture_columns(taken), _reject_columns(listed))
+    tally.new += sum(file.row is None for file, _ in taken)
+    tally.changed += sum(file.row is not None for file, _ in taken)
+    tally.rejected += len(refused)
+    tally.postponed |= {o.file.path: o.reason for o in outcomes if o.passing}
+
+
+def _picture_columns(taken: list[tuple[FoundFile, Picture]]) -> dict[str, list[Any]]:
+    names = ("size", "mtime_ns", "width", "height", "phash", "brightness", "sharpness")
+    columns: dict[str, list[Any]] = {name: [getattr(picture, name) for _, picture in taken] for name in names}
+    columns["path"] = [encode_path(file.path) for file, _ in taken]
+    columns["digest"] = [np.frombuffer(picture.digest, np.uint8) for _, picture in taken]
+    columns["state"] = [LIVE] * len(taken)
+    return columns
+
+
+def _reject_columns(refused: list[Outcome]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {
+        name: [getattr(outcome, name) for outcome in refused] for name in ("size", "mtime_ns", "reason", "oversize")
+    }
+    columns["path"] = [encode_path(outcome.file.path) for outcome in refused]
+    columns["state"] = [LIVE] * len(refused)
+    return columns
+
+
+def _report(collection: CollectionWriter, scan: Scan, settled: Settled, tally: Tally) -> IngestReport:
+    postponed = {path: "cannot be listed" for path in sorted(scan.listing.unreadable)} | tally.postponed
+    decoded = tally.new + tally.changed + tally.rejected + len(tally.postponed)
+    known_rejects = scan.count_known_rejects()
+    counts = collection.counts()
+    if not counts.live:
+        reasons = Counter(reason for _, reason, state in collection.rejects.records("reason", "state") if state == LIVE)
+        listed = "; ".join(f"{reason} ({n:,})" for reason, n in reasons.most_common(3)) or "all are gone"
+        raise NoPicturesError(f"no readable picture among {scan.found + len(postponed):,} files: {listed}")
+    return IngestReport(
+        found=scan.found + len(scan.listing.unreadable),
+        unchanged=scan.found - decoded - known_rejects - settled.moved,
+        moved=settled.moved,
+        new=tally.new,
+        changed=tally.changed,
+        rejected=tally.rejected + known_rejects,
+        postponed=len(postponed),
+        gone=settled.gone,
+        ignored=scan.listing.ignored,
+        live=counts.live,
+        postponed_files={printable(path): reason for path, reason in postponed.items()},
+        peak_bytes=peak_bytes(),
+    )

@@ -1,0 +1,368 @@
+"""The second job: thumbnails become groups.
+
+    blocks ─features─▶ shuffled batches ─partial_fit─▶ components
+    blocks ─features─▶ project ─▶ scores
+    scores ─▶ first centres on a sample ─▶ partial_fit on shuffled batches ─▶ Lloyd passes ─▶ labels, distances
+
+Each stage is written as it ends, so a run that was stopped goes on from the last whole one. The result counts once the
+store's pointer names it; until then the fit before it does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from streamcluster.config import FitSettings
+from streamcluster.errors import Interrupted, NoPicturesError, TooFewPicturesError
+from streamcluster.learn.features import SPACES, FeatureSpace
+from streamcluster.learn.kmeans import (
+    LLOYD_GAIN,
+    LLOYD_PASSES,
+    Centers,
+    first_centers,
+    label_rows,
+    learn_centers,
+    lloyd_pass,
+)
+from streamcluster.learn.pca import Components, count_components, learn_components, learning_bytes
+from streamcluster.runtime.blocks import rebatch, shuffled_batches, tile_rows
+from streamcluster.runtime.execution import Executor, one_blas_thread, using
+from streamcluster.runtime.memory import MIB, peak_bytes, room_bytes
+from streamcluster.runtime.paths import printable
+from streamcluster.runtime.progress import Progress
+from streamcluster.store.collection import BLOCK_BYTES, Collection, CollectionWriter, open_for_writing
+from streamcluster.store.fits import FitDraft
+from streamcluster.store.table import COLUMN_ROWS
+
+#: Components where neither a number nor a variance is asked for. More than about 100 change nothing for the grouping.
+DEFAULT_COMPONENTS = 100
+#: Rows that are mixed with one another before PCA learns from them, as long as they are small.
+SHUFFLE_ROWS = 8192
+SHUFFLE_BYTES = 32 * MIB
+#: Rows that k-means++ chooses the first centres from, at least; and for each cluster.
+SAMPLE_ROWS = 16_384
+SAMPLE_ROWS_PER_CLUSTER = 20
+#: Share of the memory room in which scores are held, instead of being read for each pass.
+HELD_SHARE = 0.25
+#: Times that the mini-batches go through all rows.
+MINI_BATCH_PASSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class FitReport:
+    """What `fit` did. `up_to_date` means that nothing was new and nothing was done; the rest describes the fit.
+
+    `sizes` has the number of pictures of each group, largest first.
+    """
+
+    fit: str
+    up_to_date: bool
+    pictures: int
+    clusters: int
+    components: int
+    explained_variance_ratio: float
+    inertia: float
+    lloyd_passes: int
+    sizes: list[int]
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """What k-means found: float64 (k, d) centres and int64 (k,) sizes, largest group first."""
+
+    centers: Centers
+    counts: NDArray[np.int64]
+    inertia: float
+    n_passes: int
+
+
+def fit(settings: FitSettings, *, executor: Executor | None = None, progress: Progress | None = None) -> FitReport:
+    """Group the live pictures of a store by look, as a new fit.
+
+    Parameters
+    ----------
+    settings : FitSettings
+    executor : Executor, optional
+        By default threads, `settings.workers` of them.
+    progress : Progress, optional
+        By default silent.
+
+    Raises
+    ------
+    NoPicturesError
+        The store holds no live picture.
+    TooFewPicturesError
+        Fewer pictures, or fewer different ones, than clusters or components.
+    SettingsError
+        A variance that no number of components reaches.
+    BudgetError
+        A batch does not fit the memory budget.
+    StoreError
+        There is no store, it is busy, or its disk refuses writes.
+    Interrupted
+        `progress` was asked to stop; whole stages are kept.
+    """
+    with (
+        open_for_writing(settings.store) as collection,
+        using(executor, settings.workers) as running,
+        one_blas_thread(),
+    ):
+        live = collection.live_rows()
+        check_counts(settings, collection, int(live.sum()))
+        recipe = describe_recipe(settings, collection)
+        if is_up_to_date(collection, live, recipe):
+            return _report(collection, up_to_date=True)
+        learning = Learning(settings, collection, live, running, progress or Progress())
+        draft = collection.draft_fit(_draft_key(recipe, live))
+        components = learning.find_components(draft)
+        learning.write_scores(draft, components)
+        groups = learning.find_groups(draft)
+        collection.publish_fit(draft, {"recipe": recipe, **learning.write_groups(draft, groups)})
+        return _report(collection, up_to_date=False)
+
+
+def check_counts(settings: FitSettings, collection: Collection, n_live: int) -> None:
+    """Refuse what cannot be grouped before any work starts."""
+    if n_live == 0:
+        raise NoPicturesError(
+            f"{printable(collection.root)} holds no pictures; run: streamcluster ingest FOLDER --store ..."
+        )
+    if n_live == 1:
+        raise TooFewPicturesError(f"{printable(collection.root)} holds one picture; there is nothing to group it with")
+    if settings.clusters > n_live:
+        raise TooFewPicturesError(
+            f"--clusters {settings.clusters}: the store holds {n_live:,} pictures; use --clusters {n_live} or fewer"
+        )
+    most = most_components(settings, collection, n_live)
+    if settings.components is not None and settings.components > most:
+        raise TooFewPicturesError(
+            f"--components {settings.components}: {n_live:,} pictures of "
+            f"{count_features(settings, collection):,} {settings.features} features have at most {most}; "
+            f"use --components {most} or fewer"
+        )
+
+
+def count_features(settings: FitSettings, collection: Collection) -> int:
+    """Return the features of one picture."""
+    return SPACES[settings.features].count(collection.pointer.image_size)
+
+
+def most_components(settings: FitSettings, collection: Collection, n_live: int) -> int:
+    """Return how many principal components there can be."""
+    return min(n_live, count_features(settings, collection))
+
+
+def describe_recipe(settings: FitSettings, collection: Collection) -> dict[str, Any]:
+    """Return everything that the result depends on, beside the pictures."""
+    return {
+        "clusters": settings.clusters,
+        "components": settings.components,
+        "variance": settings.variance,
+        "features": settings.features,
+        "features_version": SPACES[settings.features].version,
+        "batch_rows": settings.batch_rows,
+        "seed": collection.pointer.seed,
+    }
+
+
+def is_up_to_date(collection: Collection, live: NDArray[np.bool_], recipe: dict[str, Any]) -> bool:
+    """Whether the current fit followed this recipe and labels every live picture."""
+    if collection.current_fit is None:
+        return False
+    current = collection.fit()
+    labels = current.labels()
+    n_labelled = int((live[: len(labels)] & (labels >= 0)).sum())
+    return current.attributes["recipe"] == recipe and n_labelled == int(live.sum())
+
+
+def _draft_key(recipe: dict[str, Any], live: NDArray[np.bool_]) -> str:
+    described = json.dumps([recipe, len(live)], sort_keys=True).encode() + np.packbits(live).tobytes()
+    return hashlib.blake2b(described, digest_size=16).hexdigest()
+
+
+class Learning:
+    """The stages of a fit over one state of a collection."""
+
+    def __init__(
+        self,
+        settings: FitSettings,
+        collection: CollectionWriter,
+        live: NDArray[np.bool_],
+        executor: Executor,
+        progress: Progress,
+    ) -> None:
+        self._settings = settings
+        self._collection = collection
+        self._live = live
+        self._executor = executor
+        self._progress = progress
+        self._n_live = int(live.sum())
+        self._seed = collection.pointer.seed
+        self._space = SPACES[settings.features]
+        self._n_features = count_features(settings, collection)
+        most = most_components(settings, collection, self._n_live)
+        wanted = most if settings.variance else settings.components or DEFAULT_COMPONENTS
+        self._n_components = min(wanted, most)
+        self._batch_rows = max(settings.batch_rows, self._n_components)
+        self._room = room_bytes(
+            settings.memory, self._planned_bytes(), f"learning from {self._batch_rows:,} pictures at a time"
+        )
+
+    def _planned_bytes(self) -> int:
+        """Return the most that a stage takes: PCA, with blocks and their features in flight and a window to shuffle."""
+        row_bytes = 4 * self._n_features
+        block = BLOCK_BYTES + self._collection.pointer.block_rows * row_bytes
+        in_flight = (self._executor.workers + 1) * block
+        shuffled = 2 * max(self._shuffle_rows, self._batch_rows) * row_bytes
+        return in_flight + shuffled + learning_bytes(self._n_features, self._n_components, self._batch_rows)
+
+    @property
+    def _shuffle_rows(self) -> int:
+        return min(SHUFFLE_ROWS, SHUFFLE_BYTES // (4 * self._n_features))
+
+    def find_components(self, draft: FitDraft) -> Components:
+        """Learn the principal components, or read what an interrupted run learned."""
+        names = ("mean", "components", "explained_variance_ratio")
+        if draft.has("components"):
+            return Components(*(np.asarray(draft.array(name)[...]) for name in names))
+        rng = self._random(1)
+        blocks = self._collection.blocks
+        visited = (blocks[i] for i in rng.permutation(len(blocks)))
+        with self._progress.stage("components", self._n_live):
+            features = self._executor.map(self._live_features, visited, self._executor.workers + 1)
+            batches = shuffled_batches(features, self._shuffle_rows, self._batch_rows, rng)
+            found = learn_components(self._watched(batches), self._n_components)
+        if self._settings.variance is not None:
+            found = found.first(count_components(found.explained_variance_ratio, self._settings.variance))
+        draft.write({name: getattr(found, name) for name in names})
+        draft.complete("components")
+        return found
+
+    def _live_features(self, rows: slice) -> NDArray[np.float32]:
+        return self._space.compute(self._collection.thumbnails(rows)[self._live[rows]])
+
+    def _watched(self, batches: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        for batch in batches:
+            self._stop_if_asked()
+            yield batch
+            self._progress.advance(len(batch))
+
+    def write_scores(self, draft: FitDraft, components: Components) -> None:
+        """Project every row, live or not, onto the components."""
+        if draft.has("scores"):
+            return
+        target = draft.create_rows("scores", len(self._live), "float32", len(components.components))
+        project = partial(_project_block, self._collection, self._space, components)
+        with self._progress.stage("scores", len(self._live)):
+            blocks = self._executor.map(project, self._collection.blocks, self._executor.workers + 1)
+            tiles = tile_rows(len(self._live), COLUMN_ROWS)
+            for rows, scores in zip(tiles, rebatch(blocks, COLUMN_ROWS), strict=True):
+                target[rows] = scores
+                self._progress.advance(len(scores))
+                self._stop_if_asked()
+        draft.complete("scores")
+
+    def find_groups(self, draft: FitDraft) -> Groups:
+        """Run k-means on the scores."""
+        scores, live = self._lazy_scores(draft)
+        rng = self._random(2)
+        n_sample = max(SAMPLE_ROWS, SAMPLE_ROWS_PER_CLUSTER * self._settings.clusters)
+        sample_rows = np.flatnonzero(self._live)
+        if len(sample_rows) > n_sample:
+            sample_rows = np.sort(rng.choice(sample_rows, n_sample, replace=False))
+        (sample,) = self._executor.compute(scores[sample_rows])
+        centers = first_centers(sample, self._settings.clusters, self._seed)
+        with self._progress.stage("mini-batch k-means", MINI_BATCH_PASSES * self._n_live):
+            centers = learn_centers(self._watched(self._score_batches(scores, rng)), centers, self._seed)
+        with self._progress.stage("Lloyd passes", LLOYD_PASSES, "passes"):
+            return self._iterate(scores, live, centers)
+
+    def _lazy_scores(self, draft: FitDraft) -> tuple[da.Array, da.Array]:
+        """Return scores and live rows as dask arrays; scores that do not take much of the room lie in memory."""
+        stored = draft.array("scores")
+        held = np.asarray(stored[...]) if stored.nbytes <= HELD_SHARE * self._room else stored
+        scores = da.from_array(held, chunks=(COLUMN_ROWS, stored.shape[1]), name=False)
+        return scores, da.from_array(self._live, chunks=COLUMN_ROWS, name=False)
+
+    def _score_batches(self, scores: da.Array, rng: np.random.Generator) -> Iterator[NDArray[np.float32]]:
+        """Yield batches of live rows, all of them once a pass, blocks and rows in a new random order each time."""
+        tiles = tile_rows(len(self._live), COLUMN_ROWS)
+        for _ in range(MINI_BATCH_PASSES):
+            visited = (tiles[i] for i in rng.permutation(len(tiles)))
+            blocks = (self._executor.compute(scores[rows])[0][self._live[rows]] for rows in visited)
+            yield from shuffled_batches(blocks, 2 * COLUMN_ROWS, self._batch_rows, rng)
+
+    def _iterate(self, scores: da.Array, live: da.Array, centers: Centers) -> Groups:
+        """Run Lloyd passes until they gain little; the last one only measures."""
+        found = lloyd_pass(scores, live, centers, self._executor.compute)
+        n_passes = 0
+        while n_passes < LLOYD_PASSES:
+            self._stop_if_asked()
+            n_passes += 1
+            before, centers = found, found.centers
+            found = lloyd_pass(scores, live, centers, self._executor.compute)
+            self._progress.advance(1)
+            if before.inertia - found.inertia <= LLOYD_GAIN * before.inertia:
+                break
+        largest_first = np.argsort(-found.counts, kind="stable")
+        return Groups(centers[largest_first], found.counts[largest_first], found.inertia, n_passes)
+
+    def write_groups(self, draft: FitDraft, groups: Groups) -> dict[str, Any]:
+        """Write labels and distances of all rows, and return what describes the fit."""
+        draft.write({"centers": groups.centers, "counts": groups.counts})
+        n_rows = len(self._live)
+        labels = draft.create_rows("labels", n_rows, "int32")
+        distances = draft.create_rows("distance", n_rows, "float32")
+        with self._progress.stage("labels", None, "pictures"):
+            lazy = label_rows(*self._lazy_scores(draft), groups.centers)
+            targets: Any = [labels, distances]
+            self._executor.compute(da.store(lazy, targets, lock=False, compute=False))
+        return {
+            "pictures": self._n_live,
+            "rows": n_rows,
+            "inertia": groups.inertia,
+            "lloyd_passes": groups.n_passes,
+            "versions": {name: version(name) for name in ("streamcluster", "numpy", "scikit-learn")},
+        }
+
+    def _random(self, stage: int) -> np.random.Generator:
+        return np.random.default_rng([self._seed, stage])
+
+    def _stop_if_asked(self) -> None:
+        if self._progress.stop_signal is not None:
+            raise Interrupted(self._progress.stop_signal)
+
+
+def _project_block(
+    collection: Collection, space: FeatureSpace, components: Components, rows: slice
+) -> NDArray[np.float32]:
+    return components.project(space.compute(collection.thumbnails(rows)))
+
+
+def _report(collection: Collection, *, up_to_date: bool) -> FitReport:
+    current = collection.fit()
+    ratio = current.array("explained_variance_ratio")
+    counts = current.array("counts")
+    return FitReport(
+        fit=current.name,
+        up_to_date=up_to_date,
+        pictures=int(current.attributes["pictures"]),
+        clusters=len(counts),
+        components=len(ratio),
+        explained_variance_ratio=float(ratio.sum()),
+        inertia=float(current.attributes["inertia"]),
+        lloyd_passes=int(current.attributes["lloyd_passes"]),
+        sizes=counts.tolist(),
+        peak_bytes=peak_bytes(),
+    )

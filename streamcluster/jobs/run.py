@@ -1,0 +1,37 @@
+"""The three jobs one after another, under one lock: what cron calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamcluster.export import ExportReport, export
+
+from streamcluster.config import RunSettings
+from streamcluster.jobs.fit import FitReport, fit
+from streamcluster.ingest import IngestReport, ingest
+from streamcluster.runtime.progress import Progress
+from streamcluster.store.collection import exclusive_store
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """The reports of the jobs that ran; `export` is None where the settings name no destination."""
+
+    ingest: IngestReport
+    fit: FitReport
+    export: ExportReport | None
+
+
+def run(settings: RunSettings, *, progress: Progress | None = None) -> RunReport:
+    """Ingest, fit and export, as one writer.
+
+    Raises
+    ------
+    StreamclusterError
+        As the job in which it happened; what the jobs before it did stands.
+    """
+    with exclusive_store(settings.ingest.store):
+        ingested = ingest(settings.ingest, progress=progress)
+        fitted = fit(settings.fit, progress=progress)
+        exported = export(settings.export, progress=progress) if settings.export else None
+        return RunReport(ingested, fitted, exported)

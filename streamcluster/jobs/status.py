@@ -1,0 +1,127 @@
+"""What is in a store, what waits, and how large it is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from streamcluster.config import StatusSettings
+from streamcluster.errors import SourceError
+from streamcluster.ingest import known_pictures, known_rejects
+from streamcluster.runtime.paths import decode_path, printable
+from streamcluster.sources.scan import Patterns, Scan, check_source
+from streamcluster.store.collection import Collection, open_collection
+from streamcluster.store.table import LIVE
+
+
+@dataclass(frozen=True, slots=True)
+class FitStatus:
+    """One finished fit."""
+
+    name: str
+    pictures: int
+    clusters: int
+    recipe: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """What `status` tells. Sizes are bytes on disk; `rejects` maps paths to reasons if they were asked for.
+
+    live == grouped + waiting_for_fit. `waiting_for_ingest` and `missing` compare the sources with the catalogue;
+    `unreachable` lists sources that cannot be looked at.
+    """
+
+    store: str
+    sources: list[str]
+    image_size: int
+    live: int
+    gone: int
+    replaced: int
+    rejected: int
+    grouped: int
+    waiting_for_ingest: int
+    waiting_for_fit: int
+    missing: int
+    unreachable: list[str]
+    current_fit: str | None
+    fits: list[FitStatus]
+    pixel_bytes: int
+    catalog_bytes: int
+    fit_bytes: int
+    rejects: dict[str, str]
+
+
+def status(settings: StatusSettings) -> StatusReport:
+    """Describe a store; needs no lock and changes nothing.
+
+    Raises
+    ------
+    StoreNotFoundError, StoreFormatError
+        There is no store at this path, or something else.
+    """
+    collection = open_collection(settings.store)
+    counts = collection.counts()
+    pending = _look_at_sources(collection)
+    return StatusReport(
+        store=printable(collection.root),
+        sources=[printable(source) for source in collection.sources],
+        image_size=collection.pointer.image_size,
+        live=counts.live,
+        gone=counts.gone,
+        replaced=counts.replaced,
+        rejected=counts.rejected,
+        grouped=counts.grouped,
+        waiting_for_ingest=pending.waiting,
+        missing=pending.missing,
+        unreachable=pending.unreachable,
+        waiting_for_fit=counts.live - counts.grouped,
+        current_fit=collection.current_fit,
+        fits=[_describe_fit(collection, name) for name in collection.fits()],
+        pixel_bytes=_folder_bytes(os.path.join(collection.root, "pixels")),
+        catalog_bytes=sum(_folder_bytes(os.path.join(collection.root, name)) for name in ("catalog", "rejects")),
+        fit_bytes=_folder_bytes(os.path.join(collection.root, "fits")),
+        rejects=_list_rejects(collection) if settings.rejects else {},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What the next ingest would find."""
+
+    waiting: int
+    missing: int
+    unreachable: list[str]
+
+
+def _look_at_sources(collection: Collection) -> Pending:
+    unreachable = []
+    for source in collection.sources:
+        try:
+            check_source(source)
+        except SourceError as error:
+            unreachable.append(str(error))
+    sources = [] if unreachable else collection.sources
+    pointer = collection.pointer
+    with Scan(sources, Patterns(pointer.include, pointer.exclude), pointer.seed, skip=collection.root.__eq__) as scan:
+        scan.list_sources(lambda _: None)
+        scan.compare(known_pictures(collection), known_rejects(collection))
+        return Pending(scan.count_to_decode() - scan.count_retries(), len(scan.missing()), unreachable)
+
+
+def _describe_fit(collection: Collection, name: str) -> FitStatus:
+    fit = collection.fit(name)
+    return FitStatus(name, fit.attributes["pictures"], fit.attributes["recipe"]["clusters"], fit.attributes["recipe"])
+
+
+def _list_rejects(collection: Collection) -> dict[str, str]:
+    return {
+        printable(decode_path(path)): reason
+        for _, path, reason, state in collection.rejects.records("path", "reason", "state")
+        if state == LIVE
+    }
+
+
+def _folder_bytes(folder: str) -> int:
+    return sum(os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(folder) for name in names)

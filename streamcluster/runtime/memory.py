@@ -1,0 +1,106 @@
+"""The memory budget: what it leaves to work with, who may take it, and what was taken.
+
+A budget is for the whole process, resident. Work that needs more than is left is refused before it starts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from streamcluster.errors import BudgetError
+
+MIB = 1 << 20
+
+#: Share of a budget that no plan may use: allocators round up, and threads keep arenas.
+_RESERVE = 0.1
+
+
+class MemoryGate:
+    """Admits concurrent work while its bytes fit into a fixed room.
+
+    Parameters
+    ----------
+    capacity_bytes : int
+        What all holders together may take.
+    """
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self.capacity_bytes = capacity_bytes
+        self._free = capacity_bytes
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, n_bytes: int) -> Iterator[None]:
+        """Wait until `n_bytes` are free, and hold them inside the `with` block.
+
+        Raises
+        ------
+        ValueError
+            `n_bytes` is more than the whole room, so waiting would never end.
+        """
+        if n_bytes > self.capacity_bytes:
+            raise ValueError(f"{n_bytes} bytes never fit a room of {self.capacity_bytes}")
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= n_bytes)
+            self._free -= n_bytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += n_bytes
+                self._changed.notify_all()
+
+
+def format_bytes(n_bytes: float) -> str:
+    """Return a size for people.
+
+    >>> format_bytes(3 * 1024 * 1024)
+    '3.0 MiB'
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n_bytes < 1024:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.1f} TiB"
+
+
+def room_bytes(budget_bytes: int, needed_bytes: int, what: str) -> int:
+    """Return what a budget leaves beside what this process already takes.
+
+    Raises
+    ------
+    BudgetError
+        That is less than `needed_bytes`, which is what `what` takes at least.
+    """
+    taken = resident_bytes()
+    room = int(budget_bytes * (1 - _RESERVE)) - taken
+    if room < needed_bytes:
+        least = (taken + needed_bytes) / (1 - _RESERVE)
+        raise BudgetError(
+            f"{what} needs {format_bytes(needed_bytes)} beside the {format_bytes(taken)} that the process takes, "
+            f"the budget is {format_bytes(budget_bytes)}; use --memory {-(-least // MIB):.0f}MiB or more"
+        )
+    return room
+
+
+def resident_bytes() -> int:
+    """Return the resident size of this process now; where the system does not tell, the largest it has had."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return peak_bytes() or 128 * MIB
+
+
+def peak_bytes() -> int | None:
+    """Return the largest resident size this process has had, or None where the system does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,42 @@
+"""What a job tells about itself while it runs, and how it is asked to stop.
+
+A job reports to a `Progress`; what becomes of it (a bar, a line, nothing) is the caller's choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Progress:
+    """The silent reporter, and the base of those that show something.
+
+    Subclasses override `begin`, `advance` and `end`.
+    """
+
+    def __init__(self) -> None:
+        self.stop_signal: int | None = None
+
+    @property
+    def stop_requested(self) -> bool:
+        """True once somebody asked the job to stop at its next commit."""
+        return self.stop_signal is not None
+
+    @contextmanager
+    def stage(self, name: str, total: int | None, unit: str = "pictures") -> Iterator[None]:
+        """Bracket one stage of a job; `advance` inside it counts towards `total`."""
+        self.begin(name, total, unit)
+        try:
+            yield
+        finally:
+            self.end()
+
+    def begin(self, name: str, total: int | None, unit: str) -> None:
+        """Note that a stage starts."""
+
+    def advance(self, count: int) -> None:
+        """Note that `count` more units are done."""
+
+    def end(self) -> None:
+        """Note that the stage ended, whole or not."""

@@ -1,0 +1,407 @@
+"""The project's only door to picture decoding: one file in, one thumbnail and its measures out.
+
+OpenCV decodes; `header.py` decides beforehand whether it may. Everything behind the decoder works on a few thousand
+pixels, so that a picture costs little more than its decoding. Colour profiles are not applied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from io import BytesIO, FileIO
+from typing import Any, BinaryIO, Final, Literal, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamcluster.errors import ChangedWhileReadError, OversizePictureError, UnreadablePictureError
+from streamcluster.runtime.memory import MemoryGate, format_bytes
+from streamcluster.runtime.paths import system_path
+from streamcluster.sources.header import Header, read_header
+
+# Pictures are decoded by a pool of threads; OpenCV's own threads would only compete with it.
+cv2.setNumThreads(1)
+
+Aspect = Literal["squash", "pad", "crop"]
+Pixels = NDArray[np.uint8]
+
+DIGEST_BYTES: Final = 16
+HASH_SIDE: Final = 32
+SHARPNESS_SIDE: Final = 128
+_STRIP_SAMPLES: Final = 1 << 18
+_REDUCED: Final = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+_OUT_OF_MEMORY: Final = -4
+# Most pictures of a training set fit into one read, before which nothing has to be admitted.
+_SMALL_BYTES: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """How pictures become thumbnails, and which are too large.
+
+    Attributes
+    ----------
+    image_size : int
+        Side of the thumbnail in pixels.
+    aspect : {"squash", "pad", "crop"}
+        Fill the square by distorting, by a border in the background colour, or by cutting the longer side.
+    background : tuple of int
+        RGB under transparent pixels and beside padded pictures.
+    max_pixels : int
+        Largest width times height that is decoded.
+    """
+
+    image_size: int = 64
+    aspect: Aspect = "squash"
+    background: tuple[int, int, int] = (255, 255, 255)
+    max_pixels: int = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What is kept of a picture.
+
+    Attributes
+    ----------
+    thumbnail : ndarray of uint8, shape (image_size, image_size, 3)
+        RGB.
+    width, height : int
+        Pixels as displayed, after orientation.
+    size, mtime_ns : int
+        Of the file that was read, in bytes and nanoseconds.
+    digest : bytes
+        BLAKE2b of the file's bytes, 16 bytes.
+    phash : int
+        64-bit perceptual hash, see `perceptual_hash`.
+    brightness : float
+        Mean luma (ITU-R BT.601), 0 to 255.
+    sharpness : float
+        See `sharpness`.
+    """
+
+    thumbnail: Pixels
+    width: int
+    height: int
+    size: int
+    mtime_ns: int
+    digest: bytes
+    phash: int
+    brightness: float
+    sharpness: float
+
+
+def read_picture(path: str, options: DecodeOptions, gate: MemoryGate) -> Picture:
+    """Return the thumbnail and the measures of the picture at `path`.
+
+    Raises
+    ------
+    UnreadablePictureError
+        The bytes are no picture.
+    OversizePictureError
+        The picture has more than `options.max_pixels`, or needs more than `gate` ever admits.
+    ChangedWhileReadError
+        The file changed between its header and its last byte.
+    OSError
+        The file could not be opened or read; it may work later.
+    """
+    file = os.open(system_path(path), os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        return _read_open_picture(file, options, gate)
+    finally:
+        os.close(file)
+
+
+def _read_open_picture(file: int, options: DecodeOptions, gate: MemoryGate) -> Picture:
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadablePictureError("not a regular file")
+    start = os.read(file, min(status.st_size, _SMALL_BYTES))
+    whole = len(start) == status.st_size
+    header = read_header(BytesIO(start) if whole else cast(BinaryIO, FileIO(file, closefd=False)))
+    reduction = reduction_for(header, options.image_size)
+    n_bytes = status.st_size + memory_for(header, reduction)
+    _refuse_oversize(header, n_bytes, options.max_pixels, gate.capacity_bytes)
+    with gate.hold(n_bytes):
+        try:
+            encoded = np.frombuffer(start, np.uint8) if whole else _read_all(file, status.st_size)
+            _refuse_changed(file, status, len(encoded))
+            digest = _digest(encoded)
+            pixels = decode_pixels(encoded, header, reduction, options.background)
+        except MemoryError:
+            raise OversizePictureError(_too_large(header, n_bytes, "the system has no more; use --memory")) from None
+        return _describe(pixels, header, options, status, digest)
+
+
+def file_digest(path: str) -> bytes:
+    """Return the digest that `read_picture` gives the same file, in bounded memory."""
+    with open(system_path(path), "rb", buffering=0) as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).digest()
+
+
+def _digest(data: Pixels) -> bytes:
+    return hashlib.blake2b(memoryview(cast(Any, data)), digest_size=DIGEST_BYTES).digest()
+
+
+def reduction_for(header: Header, image_size: int) -> int:
+    """Return by what a JPEG is shrunk while it is decoded: 1, 2, 4 or 8.
+
+    Both sides keep twice the thumbnail's, and no less than `sharpness` works at, so that the measures do not depend on
+    the size of small thumbnails.
+
+    >>> reduction_for(Header("JPEG", 4000, 3000, 1, 0), 64)
+    8
+    >>> reduction_for(Header("PNG", 4000, 3000, 1, 0), 64)
+    1
+    """
+    if header.format != "JPEG":
+        return 1
+    least = max(2 * image_size, SHARPNESS_SIDE)
+    shorter = min(header.width, header.height)
+    return next((n for n in (8, 4, 2) if -(-shorter // n) >= least), 1)
+
+
+def memory_for(header: Header, reduction: int) -> int:
+    """Return the bytes that decoding takes when the result, of which there are two copies, is shrunk on the way."""
+    kept = _shrunk(header.width, reduction) * _shrunk(header.height, reduction)
+    return header.decode_bytes - 2 * 3 * (header.width * header.height - kept)
+
+
+def _shrunk(side: int, reduction: int) -> int:
+    return -(-side // reduction)
+
+
+def _refuse_oversize(header: Header, n_bytes: int, max_pixels: int, capacity_bytes: int) -> None:
+    n_pixels = header.width * header.height
+    if n_pixels > max_pixels:
+        raise OversizePictureError(
+            f"{header.width:,} × {header.height:,} = {n_pixels / 1e6:,.1f} million pixels, "
+            f"the limit is {max_pixels / 1e6:,.1f} million; use --max-pixels"
+        )
+    if n_bytes > capacity_bytes:
+        left = f"{format_bytes(capacity_bytes)} are left for pictures; use --memory"
+        raise OversizePictureError(_too_large(header, n_bytes, left))
+
+
+def _too_large(header: Header, n_bytes: int, rest: str) -> str:
+    return f"{header.width:,} × {header.height:,} {header.format} needs {format_bytes(n_bytes)} to decode, {rest}"
+
+
+def _read_all(file: int, n_bytes: int) -> Pixels:
+    """Return the first `n_bytes` of a file, or what there is of them; a raw read may stop early."""
+    data = np.empty(n_bytes, np.uint8)
+    view = memoryview(cast(Any, data))
+    source = FileIO(file, closefd=False)
+    source.seek(0)
+    n_read = 0
+    while n_read < n_bytes and (n := source.readinto(view[n_read:])):
+        n_read += n
+    return data[:n_read]
+
+
+def _refuse_changed(file: int, before: os.stat_result, n_read: int) -> None:
+    after = os.fstat(file)
+    if n_read < before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise ChangedWhileReadError("the file changed while it was read; the next run reads it")
+
+
+def decode_pixels(encoded: Pixels, header: Header, reduction: int, background: tuple[int, int, int]) -> Pixels:
+    """Return 8-bit BGR, or BGR that is already on the background plus a fourth channel to ignore, as stored.
+
+    OpenCV turns TIFF the right way up by itself, and nothing else under these flags. Samples of a known range are
+    scaled so that white is 255 (by OpenCV, where it can, which cuts 16 bits to the upper 8); the rest as in
+    `stretch_to_8bit`, but for Radiance HDR, which OpenCV clips at 1. What OpenCV drops is lost: the transparent value
+    of a grey PNG, the alpha of grey-and-alpha TIFF and JPEG 2000.
+    """
+    flags = cv2.IMREAD_UNCHANGED if header.raw else _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = _imdecode(encoded, flags, header.format)
+    expected = (_shrunk(header.height, reduction), _shrunk(header.width, reduction))
+    if pixels.shape[:2] != (expected[::-1] if header.format == "TIFF" and header.orientation > 4 else expected):
+        # The memory was admitted for the header's size, so a file that says two things is not read on.
+        raise UnreadablePictureError(
+            f"the {header.format} header says {header.width} × {header.height}, "
+            f"the picture is {pixels.shape[1]} × {pixels.shape[0]}"
+        )
+    return _to_bgr8(pixels, header, background) if header.raw else pixels
+
+
+def _imdecode(encoded: Pixels, flags: int, name: str) -> NDArray[Any]:
+    try:
+        pixels = cast("NDArray[Any] | None", cv2.imdecode(encoded, flags))
+    except cv2.error as error:
+        if error.code == _OUT_OF_MEMORY:
+            raise MemoryError from error
+        raise UnreadablePictureError(f"{name} of a kind that OpenCV refuses") from error
+    if pixels is None:
+        raise UnreadablePictureError(f"damaged, truncated or unusual {name}")
+    return pixels
+
+
+def _to_bgr8(pixels: NDArray[Any], header: Header, background: tuple[int, int, int]) -> Pixels:
+    if header.white == 0:
+        pixels = stretch_to_8bit(pixels)
+    elif pixels.dtype != np.uint8 or header.white != 255:
+        pixels = cv2.convertScaleAbs(pixels, alpha=255 / header.white)
+    if pixels.ndim == 2:
+        return cast(Pixels, cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR))
+    if pixels.shape[2] == 4 and header.alpha != "none":
+        composite(pixels, background, premultiplied=header.alpha == "premultiplied")
+    return cast(Pixels, pixels)
+
+
+def _strips(pixels: NDArray[Any]) -> list[slice]:
+    rows = max(1, _STRIP_SAMPLES // max(1, pixels[0].size))
+    return [slice(start, start + rows) for start in range(0, len(pixels), rows)]
+
+
+def stretch_to_8bit(pixels: NDArray[Any]) -> Pixels:
+    """Return samples of unknown range as 8 bits: 0, or less if there is less, becomes 0; 1, or more, becomes 255.
+
+    So floats from 0 to 1 are kept as they are meant, and anything else keeps its order. What is not finite becomes 0.
+    """
+    low, high = 0.0, 1.0
+    for rows in _strips(pixels):
+        finite = pixels[rows][np.isfinite(pixels[rows])]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    scaled = np.empty(pixels.shape, np.uint8)
+    for rows in _strips(pixels):
+        with np.errstate(over="ignore", invalid="ignore"):
+            strip = (pixels[rows].astype(np.float64) - low) * (255 / (high - low))
+        scaled[rows] = np.rint(np.nan_to_num(strip, copy=False, nan=0.0, posinf=0.0, neginf=0.0))
+    return scaled
+
+
+def composite(pixels: Pixels, background: tuple[int, int, int], *, premultiplied: bool) -> None:
+    """Put BGRA `pixels` on an RGB `background`, in place and a few rows at a time; the alpha channel stays."""
+    behind = np.array(background[::-1], np.uint16)
+    for rows in _strips(pixels):
+        strip = pixels[rows]
+        alpha = strip[..., 3:].astype(np.uint16)
+        if alpha.min() == 255:
+            continue
+        under = behind * (255 - alpha)
+        if premultiplied:
+            strip[..., :3] = np.minimum(255, strip[..., :3] + (under + 127) // 255)
+        else:
+            strip[..., :3] = (strip[..., :3] * alpha + under + 127) // 255
+
+
+def _describe(pixels: Pixels, header: Header, options: DecodeOptions, status: os.stat_result, digest: bytes) -> Picture:
+    orientation = 1 if header.format == "TIFF" else header.orientation
+    turned = header.orientation > 4
+    luma = working_luma(pixels)
+    spectrum = luma_spectrum(orient(luma, orientation))
+    return Picture(
+        thumbnail=make_thumbnail(pixels, orientation, options),
+        width=header.height if turned else header.width,
+        height=header.width if turned else header.height,
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        digest=digest,
+        phash=perceptual_hash(spectrum),
+        brightness=float(spectrum[0, 0]) / HASH_SIDE,
+        sharpness=sharpness(luma),
+    )
+
+
+def make_thumbnail(pixels: Pixels, orientation: int, options: DecodeOptions) -> Pixels:
+    """Return the (S, S, 3) RGB thumbnail of BGR or BGRA pixels that still have to be oriented."""
+    side = options.image_size
+    if options.aspect == "crop":
+        pixels = _centre_square(pixels)
+    height, width = _fit(pixels.shape[0], pixels.shape[1], side) if options.aspect == "pad" else (side, side)
+    small = orient(resize(pixels, width, height), orientation)
+    rgb = cast(Pixels, cv2.cvtColor(small, cv2.COLOR_BGR2RGB if small.shape[2] == 3 else cv2.COLOR_BGRA2RGB))
+    return rgb if width == height else _pad(rgb, side, options.background)
+
+
+def _centre_square(pixels: Pixels) -> Pixels:
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]
+
+
+def _fit(height: int, width: int, side: int) -> tuple[int, int]:
+    """Return the largest size of this aspect in a square, at least one pixel each way.
+
+    >>> _fit(50, 200, 64)
+    (16, 64)
+    """
+    longer = max(height, width)
+    return max(1, round(side * height / longer)), max(1, round(side * width / longer))
+
+
+def _pad(rgb: Pixels, side: int, background: tuple[int, int, int]) -> Pixels:
+    square = np.empty((side, side, 3), np.uint8)
+    square[:] = background
+    height, width = rgb.shape[:2]
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = rgb
+    return square
+
+
+def resize(pixels: Pixels, width: int, height: int) -> Pixels:
+    """Return `pixels` at a new size: area averages along an axis that shrinks, linear along one that grows.
+
+    `cv2.INTER_AREA` alone turns linear in both as soon as one axis grows, and a shrinking axis then aliases.
+    """
+    least = (min(width, pixels.shape[1]), min(height, pixels.shape[0]))
+    if least != pixels.shape[1::-1]:
+        pixels = cast(Pixels, cv2.resize(pixels, least, interpolation=cv2.INTER_AREA))
+    if least != (width, height):
+        pixels = cast(Pixels, cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR))
+    return pixels
+
+
+def orient(pixels: Pixels, orientation: int) -> Pixels:
+    """Return stored pixels as EXIF orientation (1 to 8) means them to be seen."""
+    if orientation == 1:
+        return pixels
+    seen = pixels.swapaxes(0, 1) if orientation > 4 else pixels
+    seen = seen[::-1] if orientation in (3, 4, 7, 8) else seen
+    return np.ascontiguousarray(seen[:, ::-1] if orientation in (2, 3, 6, 7) else seen)
+
+
+def working_luma(pixels: Pixels) -> Pixels:
+    """Return the luma at the scale the measures work at: each axis area-averaged to 128 pixels, if it has more."""
+    height, width = pixels.shape[:2]
+    small = resize(pixels, min(width, SHARPNESS_SIDE), min(height, SHARPNESS_SIDE))
+    return cast(Pixels, cv2.cvtColor(small, cv2.COLOR_BGR2GRAY if small.shape[2] == 3 else cv2.COLOR_BGRA2GRAY))
+
+
+def sharpness(luma: Pixels) -> float:
+    """Return the variance of the Laplacian (4 neighbours), in squared luma steps at the scale of `working_luma`.
+
+    Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000. One scale for all pictures makes
+    the values comparable; blur that is finer than it goes unseen. With the border repeated the Laplacian sums to zero,
+    so its mean square is its variance.
+    """
+    laplacian = cv2.Laplacian(luma, cv2.CV_16S, borderType=cv2.BORDER_REPLICATE)
+    return cv2.norm(laplacian, cv2.NORM_L2SQR) / luma.size
+
+
+def luma_spectrum(luma: Pixels) -> NDArray[np.float32]:
+    """Return the orthonormal DCT of luma at 32 × 32; its first term is 32 times the mean."""
+    return cast("NDArray[np.float32]", cv2.dct(resize(luma, HASH_SIDE, HASH_SIDE).astype(np.float32)))
+
+
+def perceptual_hash(spectrum: NDArray[np.float32]) -> int:
+    """Return the 64-bit DCT hash of a picture's `luma_spectrum`.
+
+    The 8 × 8 lowest frequencies, each against their median, row by row from the highest bit down (Zauner,
+    "Implementation and benchmarking of perceptual image hash functions", 2010, 3.2.1). Half a luma step of tolerance
+    keeps rounding out of the hashes of plain pictures.
+    """
+    low = spectrum[:8, :8].ravel()
+    ordered = np.sort(low)
+    bits = low > (ordered[31] + ordered[32]) * np.float32(0.5) + np.float32(0.5)
+    return int.from_bytes(np.packbits(bits).data, "big")

@@ -1,0 +1,462 @@
+"""What is new, changed, gone or moved in a person's folders since the store last looked.
+
+The listing and the store's catalogue meet in a scratch SQLite database that lives on disk and vanishes with the
+connection, so that a folder of ten million files takes no more memory than one of ten. Nothing here opens a picture:
+where a digest must tell, the caller reads it and says what it found (`Scan.settle`).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+import re
+import sqlite3
+import stat
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from streamcluster.errors import NoPicturesError, SourceError, SourceNotFoundError, SourceVanishedError
+from streamcluster.runtime.paths import printable, system_path
+
+#: A folder that holds this one is an export of ours: its pictures are copies, not sources.
+EXPORT_MARKER = ".streamcluster"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file to decode, as it was when it was found.
+
+    `row` and `reject_row` are what the store already has at this path, if anything; `retry` says that the file is as it
+    was when a limit refused it.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    row: int | None
+    reject_row: int | None
+    retry: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPicture:
+    """A row of the catalogue that may still be somewhere: `live` is False for one that was gone last time."""
+
+    row: int
+    path: str
+    size: int
+    mtime_ns: int
+    digest: bytes
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KnownReject:
+    """A row of the rejects. `oversize` ones are tried again, since a limit may have been raised."""
+
+    row: int
+    path: str
+    size: int
+    mtime_ns: int
+    oversize: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A known row whose picture was recognised in a file that is elsewhere, or has another time."""
+
+    row: int
+    path: str
+    mtime_ns: int
+
+
+@dataclass(slots=True)
+class Listing:
+    """What the walk over the sources met besides pictures; `unreadable` maps paths to what the system said."""
+
+    ignored: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+class Patterns:
+    """Include and exclude globs, matched without regard to case against a name, or with a `/` against a whole path.
+
+    A path is relative to its source, and `*` matches `/` too. A `/` at the end of a glob means nothing.
+    """
+
+    def __init__(self, include: Iterable[str], exclude: Iterable[str]) -> None:
+        self._include_name, self._include_path = _compile(include)
+        self._exclude_name, self._exclude_path = _compile(exclude)
+
+    def takes_file(self, name: str, relative: str) -> bool:
+        """Whether this file is a candidate."""
+        wanted = self._include_name.match(name.lower()) or self._include_path.match(relative.lower())
+        return bool(wanted) and self.enters(name, relative)
+
+    def enters(self, name: str, relative: str) -> bool:
+        """Whether this folder or file is not excluded."""
+        return not (self._exclude_name.match(name.lower()) or self._exclude_path.match(relative.lower()))
+
+
+def _compile(globs: Iterable[str]) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    names, paths = [], []
+    for glob in (glob.lower().rstrip("/") for glob in globs):
+        (paths if "/" in glob else names).append(fnmatch.translate(glob))
+    return re.compile("|".join(names) or "(?!)"), re.compile("|".join(paths) or "(?!)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder to enter, and its path in its source: empty, or with a `/` at the end."""
+
+    path: str
+    prefix: str
+
+
+def walk(
+    sources: Iterable[str], patterns: Patterns, skip: Callable[[str], bool], listing: Listing
+) -> Iterator[tuple[str, str, int, int]]:
+    """Yield (path, path in its source, size, mtime_ns) of each candidate file below the sources.
+
+    Hidden names, exports of ours and folders that `skip` names are left out. Links to folders are followed after all
+    real folders, and no folder is entered twice, so that loops end and a picture keeps its own path rather than a
+    link's. What cannot be listed is noted in `listing`: what is below counts as neither there nor gone.
+
+    Raises
+    ------
+    SourceError
+        A source cannot be listed.
+    """
+    entered: set[tuple[int, int]] = set()
+    roots = [_Folder(source, "") for source in sources]
+    folders, linked = roots[::-1], list[_Folder]()
+    while folders or linked:
+        folder = folders.pop() if folders else linked.pop(0)
+        try:
+            if not _is_new(folder, roots, entered):
+                continue
+            below: list[tuple[bool, _Folder]] = []
+            yield from _list_folder(folder, patterns, skip, listing, below)
+        except OSError as error:
+            if folder in roots:
+                raise SourceError(
+                    f"{printable(folder.path)}: cannot list this folder ({error.strerror}); nothing was changed"
+                ) from None
+            listing.unreadable[folder.path] = error.strerror or str(error)
+            continue
+        below.sort(key=lambda entry: entry[1].path)
+        folders += [child for is_link, child in below[::-1] if not is_link]
+        linked += [child for is_link, child in below if is_link]
+
+
+def _is_new(folder: _Folder, roots: list[_Folder], entered: set[tuple[int, int]]) -> bool:
+    """Note that this folder is entered, unless it was before, or is an export that nobody named as a source."""
+    status = os.stat(system_path(folder.path))
+    identity = (status.st_dev, status.st_ino)
+    if identity in entered:
+        return False
+    if folder not in roots and os.path.lexists(system_path(os.path.join(folder.path, EXPORT_MARKER))):
+        return False
+    entered.add(identity)
+    return True
+
+
+def _list_folder(
+    folder: _Folder,
+    patterns: Patterns,
+    skip: Callable[[str], bool],
+    listing: Listing,
+    below: list[tuple[bool, _Folder]],
+) -> Iterator[tuple[str, str, int, int]]:
+    """Yield the candidate files of one folder as the system lists them, and add its folders to `below`."""
+    with os.scandir(system_path(folder.path)) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            path, relative = os.path.join(folder.path, entry.name), folder.prefix + entry.name
+            try:
+                if entry.is_dir():
+                    if patterns.enters(entry.name, relative) and not skip(path):
+                        below.append((entry.is_symlink(), _Folder(path, relative + "/")))
+                elif (status := _candidate_status(entry, relative, patterns)) is None:
+                    listing.ignored += 1
+                else:
+                    yield path, relative, status.st_size, status.st_mtime_ns
+            except OSError as error:
+                if entry.is_symlink() or not isinstance(error, FileNotFoundError):
+                    listing.unreadable[path] = error.strerror or str(error)
+
+
+def _candidate_status(entry: os.DirEntry[str], relative: str, patterns: Patterns) -> os.stat_result | None:
+    """Return the status of a regular file that the patterns take, None for another.
+
+    A link to nowhere raises, whatever its ending: it may stand for a folder on a disk that is not mounted.
+    """
+    wanted = patterns.takes_file(entry.name, relative)
+    if not wanted and not (entry.is_symlink() and patterns.enters(entry.name, relative)):
+        return None
+    status = entry.stat()
+    return status if wanted and stat.S_ISREG(status.st_mode) else None
+
+
+_TABLES = """
+    CREATE TABLE found (path BLOB PRIMARY KEY, size INT, mtime_ns INT, key INT) WITHOUT ROWID;
+    CREATE TABLE known (path BLOB PRIMARY KEY, id INT, size INT, mtime_ns INT, digest BLOB, live INT) WITHOUT ROWID;
+    CREATE TABLE refused (path BLOB PRIMARY KEY, id INT, size INT, mtime_ns INT, oversize INT) WITHOUT ROWID;
+    CREATE TABLE missing (id INTEGER PRIMARY KEY, path BLOB, size INT, digest BLOB, live INT);
+    CREATE TABLE settled (path BLOB PRIMARY KEY, id INT) WITHOUT ROWID;
+"""
+_INDEXES = """
+    CREATE INDEX missing_digest ON missing (digest);
+    CREATE INDEX missing_size ON missing (size);
+"""
+
+_SAME_PICTURE = "known.size = found.size AND known.mtime_ns = found.mtime_ns"
+_SAME_REJECT = "refused.size = found.size AND refused.mtime_ns = found.mtime_ns"
+_MISSING = """
+    INSERT INTO missing SELECT id, path, size, digest, live FROM known
+    WHERE path NOT IN (SELECT path FROM found) AND was_looked_at(path)
+"""
+_TOUCHED = """
+    SELECT found.path, known.id, known.digest FROM known JOIN found USING (path)
+    WHERE found.size = known.size AND found.mtime_ns != known.mtime_ns ORDER BY known.id
+"""
+_TO_DECODE = f"""
+    FROM found LEFT JOIN known USING (path) LEFT JOIN refused USING (path)
+    WHERE found.path NOT IN (SELECT path FROM settled)
+    AND (known.id IS NULL OR NOT ({_SAME_PICTURE}))
+    AND (refused.id IS NULL OR refused.oversize OR NOT ({_SAME_REJECT}))
+"""
+_STRANGERS = (
+    f"SELECT found.path {_TO_DECODE} AND found.size IN (SELECT size FROM missing) ORDER BY found.key, found.path"
+)
+
+
+class Scan:
+    """One look at the sources, compared with what the store knows of them.
+
+    Parameters
+    ----------
+    sources : iterable of str
+        Absolute paths.
+    patterns : Patterns
+        Which files are candidates.
+    seed : int
+        Orders the files to decode: by a keyed hash of their path in their source, so that the order says nothing about
+        the folders and an interrupted run goes on in the same order.
+    skip : callable
+        Tells of a folder's path whether to stay out of it.
+    """
+
+    def __init__(self, sources: Iterable[str], patterns: Patterns, seed: int, skip: Callable[[str], bool]) -> None:
+        self.sources = tuple(dict.fromkeys(sources))
+        self.listing = Listing()
+        self.found = 0
+        self._patterns = patterns
+        self._skip = skip
+        self._key = seed.to_bytes(8, "little")
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.create_function("was_looked_at", 1, self._was_looked_at)
+        self._db.executescript(_TABLES)
+        self._db.execute("BEGIN")
+
+    def __enter__(self) -> Scan:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._db.close()
+
+    def list_sources(self, advance: Callable[[int], None], absent: Container[str] = ()) -> None:
+        """Walk all sources but those that are known to be `absent`, which then hold nothing.
+
+        Raises
+        ------
+        SourceError
+            A source is not a folder, or cannot be listed.
+        """
+        present = [source for source in self.sources if source not in absent]
+        rows = (self._found_row(*file, advance) for file in walk(present, self._patterns, self._skip, self.listing))
+        self._db.executemany("INSERT OR IGNORE INTO found VALUES (?, ?, ?, ?)", rows)
+        (self.found,) = self._one("SELECT count(*) FROM found")
+
+    def _found_row(
+        self, path: str, relative: str, size: int, mtime_ns: int, advance: Callable[[int], None]
+    ) -> tuple[bytes, int, int, int]:
+        advance(1)
+        hashed = hashlib.blake2b(os.fsencode(relative), key=self._key, digest_size=8).digest()
+        return os.fsencode(path), size, mtime_ns, int.from_bytes(hashed, "little", signed=True)
+
+    def compare(self, pictures: Iterable[KnownPicture], rejects: Iterable[KnownReject]) -> None:
+        """Take in what the store knows below these sources; the last row of a path counts."""
+        self._db.executemany(
+            "INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                (os.fsencode(p.path), p.row, p.size, p.mtime_ns, p.digest, p.live)
+                for p in pictures
+                if self._is_in_sources(p.path)
+            ),
+        )
+        self._db.executemany(
+            "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?, ?)",
+            (
+                (os.fsencode(r.path), r.row, r.size, r.mtime_ns, r.oversize)
+                for r in rejects
+                if self._is_in_sources(r.path)
+            ),
+        )
+        self._db.execute(_MISSING)
+        for index in _INDEXES.split(";"):
+            self._db.execute(index)
+
+    def _is_in_sources(self, path: str) -> bool:
+        return any(path.startswith(os.path.join(source, "")) for source in self.sources)
+
+    def _was_looked_at(self, path: bytes) -> bool:
+        """Whether nothing above a path kept the walk from seeing it."""
+        if not self.listing.unreadable:
+            return True
+        above = os.fsdecode(path)
+        while above not in self.listing.unreadable:
+            if above in self.sources or above == os.path.dirname(above):
+                return True
+            above = os.path.dirname(above)
+        return False
+
+    def touched(self) -> Iterator[tuple[str, int, bytes]]:
+        """Yield (path, row, stored digest) of known pictures whose file has the same size and another time."""
+        for path, row, digest in self._db.execute(_TOUCHED):
+            yield os.fsdecode(path), row, digest
+
+    def strangers(self) -> Iterator[str]:
+        """Yield files that would be decoded but may be missing pictures: a digest tells if one is.
+
+        The order is that of `to_decode`. SQLite sorts before it yields, so `take_missing` may be called meanwhile.
+        """
+        for (path,) in self._db.execute(_STRANGERS):
+            yield os.fsdecode(path)
+
+    def take_missing(self, digest: bytes) -> int | None:
+        """Return the first missing row that has this digest, which is missing no longer; None if there is none."""
+        row = self._db.execute("SELECT id FROM missing WHERE digest = ? ORDER BY id LIMIT 1", (digest,)).fetchone()
+        if row is None:
+            return None
+        self._db.execute("DELETE FROM missing WHERE id = ?", row)
+        return int(row[0])
+
+    def settle(self, path: str, row: int) -> None:
+        """Note that this file holds the picture of a known row, so it needs no decoding."""
+        self._db.execute("INSERT INTO settled VALUES (?, ?)", (os.fsencode(path), row))
+
+    def settled(self) -> Iterator[Settled]:
+        """Yield the rows whose file was recognised, in order."""
+        query = "SELECT id, path, mtime_ns FROM settled JOIN found USING (path) ORDER BY id"
+        for row, path, mtime_ns in self._db.execute(query):
+            yield Settled(row, os.fsdecode(path), mtime_ns)
+
+    def overwritten(self) -> list[int]:
+        """Return the rows at whose path another known picture lies now, in order."""
+        query = "SELECT known.id FROM known JOIN settled USING (path) WHERE known.id != settled.id ORDER BY known.id"
+        return self._rows(query)
+
+    def overwritten_rejects(self) -> list[int]:
+        """Return the rows of rejects at whose path a known picture lies now, in order."""
+        return self._rows("SELECT refused.id FROM refused JOIN settled USING (path) ORDER BY refused.id")
+
+    def check_vanished(self) -> None:
+        """Refuse to believe that most pictures are gone.
+
+        Raises
+        ------
+        SourceNotFoundError
+            A source that had pictures last time holds none.
+        SourceVanishedError
+            More than half of the known pictures are missing.
+        """
+        for source in self.sources:
+            missing = self._count_below(source, "missing WHERE live AND")
+            if missing and not self._count_below(source, "found WHERE"):
+                raise SourceNotFoundError(
+                    f"{printable(source)} had {missing:,} pictures last time and none now; is it mounted? "
+                    "Nothing was changed. Use --allow-gone if they are really gone"
+                )
+        (known,) = self._one("SELECT count(*) FROM known WHERE live")
+        (missing,) = self._one("SELECT count(*) FROM missing WHERE live")
+        if 2 * missing > known:
+            raise SourceVanishedError(
+                f"{missing:,} of {known:,} known pictures are missing, more than half; is a disk unmounted? "
+                "Nothing was changed. Use --allow-gone if they are really gone"
+            )
+
+    def _count_below(self, folder: str, table: str) -> int:
+        first = os.fsencode(os.path.join(folder, ""))
+        last = first[:-1] + bytes([first[-1] + 1])
+        return self._one(f"SELECT count(*) FROM {table} path > ? AND path < ?", first, last)[0]
+
+    def check_found(self) -> None:
+        """Raise NoPicturesError if the sources hold no candidate at all."""
+        if not self.found and not self.listing.unreadable:
+            where = ", ".join(map(printable, self.sources))
+            raise NoPicturesError(
+                f"{where}: no pictures found ({self.listing.ignored:,} other files); "
+                "use --include to name other endings"
+            )
+
+    def missing(self) -> list[int]:
+        """Return the rows of live pictures whose file is not there any more, in order."""
+        return self._rows("SELECT id FROM missing WHERE live ORDER BY id")
+
+    def missing_rejects(self) -> list[int]:
+        """Return the rows of rejects whose file is not there any more, in order."""
+        return self._rows(
+            "SELECT id FROM refused WHERE path NOT IN (SELECT path FROM found) AND was_looked_at(path) ORDER BY id"
+        )
+
+    def count_known_rejects(self) -> int:
+        """Return how many of the files found are rejects that are not worth another try."""
+        query = f"SELECT count(*) FROM refused JOIN found USING (path) WHERE {_SAME_REJECT} AND NOT refused.oversize"
+        return self._one(query)[0]
+
+    def back(self) -> list[int]:
+        """Return the rows that were gone last time and whose file is there again, unchanged."""
+        query = f"SELECT known.id FROM known JOIN found USING (path) WHERE {_SAME_PICTURE} AND NOT known.live"
+        return self._rows(query + " ORDER BY known.id")
+
+    def count_to_decode(self) -> int:
+        """Return how many files `to_decode` yields."""
+        return self._one("SELECT count(*)" + _TO_DECODE)[0]
+
+    def count_retries(self) -> int:
+        """Return how many of them are only tried again because a limit may have been raised."""
+        return self._one("SELECT count(*)" + _TO_DECODE + f"AND {_SAME_REJECT}")[0]
+
+    def to_decode(self) -> Iterator[FoundFile]:
+        """Yield the files that are new or changed, in the order of their key."""
+        columns = (
+            "SELECT found.path, found.size, found.mtime_ns, known.id, refused.id, "
+            f"refused.id IS NOT NULL AND {_SAME_REJECT}"
+        )
+        order = " ORDER BY found.key, found.path"
+        for path, size, mtime_ns, row, reject_row, retry in self._db.execute(columns + _TO_DECODE + order):
+            yield FoundFile(os.fsdecode(path), size, mtime_ns, row, reject_row, bool(retry))
+
+    def _rows(self, query: str) -> list[int]:
+        return [row for (row,) in self._db.execute(query)]
+
+    def _one(self, query: str, *values: object) -> tuple[int, ...]:
+        row: tuple[int, ...] = self._db.execute(query, values).fetchone()
+        return row
+
+
+def check_source(source: str) -> None:
+    """Raise a SourceError unless `source` is a folder."""
+    shown = printable(source)
+    try:
+        mode = os.stat(system_path(source)).st_mode
+    except FileNotFoundError:
+        raise SourceNotFoundError(f"{shown}: no such folder; nothing was changed") from None
+    except OSError as error:
+        raise SourceError(f"{shown}: {error.strerror}; nothing was changed") from None
+    if not stat.S_ISDIR(mode):
+        folder, name = os.path.split(shown)
+        raise SourceError(f"{shown} is a file, not a folder; give its folder, {folder} --include '{name}'")

@@ -1,0 +1,1 @@
+"""The collection on disk. The only room that imports zarr."""

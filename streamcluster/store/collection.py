@@ -1,0 +1,419 @@
+"""A store on disk: thumbnails, what is known of them, and the fits made from them.
+
+A collection is a plain zarr v3 group that `zarr.open` reads without streamcluster. One small set of attributes is the
+truth: rows and rejects count up to what it says is committed, a fit counts once it names it. It is written last, after
+all it points to is on the disk; so a kill, a full disk or a power cut leaves the last committed state.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from streamcluster.config import StoreDefaults
+from streamcluster.errors import FitNotFoundError, StoreFormatError, StoreNotFoundError
+from streamcluster.runtime.blocks import tile_rows
+from streamcluster.runtime.locks import exclusive
+from streamcluster.runtime.memory import MIB
+from streamcluster.runtime.paths import decode_path, encode_path, printable
+from streamcluster.store.durable import files_below, flush_files, remove_partial_files, writing_to
+from streamcluster.store.fits import Fit, FitDraft
+from streamcluster.store.table import GONE, LIVE, REPLACED, STATES, Column, Table, open_array, open_subgroup
+
+FORMAT_VERSION = 1
+_ATTRIBUTE = "streamcluster"
+
+#: Bytes of a block of thumbnails. Measured best around 6 MiB: larger ones cost memory, smaller ones files.
+BLOCK_BYTES = 6 * MIB
+
+CATALOG = (
+    Column("path", "string", "absolute path; '%' and bytes that are not text are percent-encoded"),
+    Column("size", "int64", "bytes of the file"),
+    Column("mtime_ns", "int64", "modification time of the file, nanoseconds since 1970"),
+    Column("width", "int32", "pixels, upright"),
+    Column("height", "int32", "pixels, upright"),
+    Column("digest", "uint8", "BLAKE2b of the file's bytes, 16 bytes", (16,)),
+    Column("phash", "uint64", "perceptual hash: signs of an 8 by 8 DCT"),
+    Column("brightness", "float32", "mean luma, 0 to 255"),
+    Column("sharpness", "float32", "variance of the Laplacian of the luma"),
+    Column("state", "uint8", "0 live, 1 gone, 2 replaced"),
+)
+REJECTS = (
+    Column("path", "string", "absolute path; '%' and bytes that are not text are percent-encoded"),
+    Column("size", "int64", "bytes of the file"),
+    Column("mtime_ns", "int64", "modification time of the file, nanoseconds since 1970"),
+    Column("reason", "string", "why it is not in the collection"),
+    Column("oversize", "bool", "a limit refused it, so it is tried again"),
+    Column("state", "uint8", "0 live, 1 gone, 2 replaced"),
+)
+
+
+class Pointer(msgspec.Struct, frozen=True, kw_only=True):
+    """The attributes that say what counts."""
+
+    format: int = FORMAT_VERSION
+    image_size: int
+    aspect: str
+    background: str
+    seed: int
+    block_rows: int
+    committed: int = 0
+    committed_rejects: int = 0
+    current_fit: str | None = None
+    sources: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedPicture:
+    """A live picture with the group that the current fit put it in."""
+
+    row: int
+    source: str
+    size: int
+    mtime_ns: int
+    digest: bytes
+    width: int
+    height: int
+    cluster: int
+    distance: float
+    brightness: float
+    sharpness: float
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many rows are in which state; `grouped` of the `live` ones have a label of the current fit."""
+
+    live: int
+    gone: int
+    replaced: int
+    grouped: int
+    rejected: int
+
+
+class Collection:
+    """One store, opened for reading; `open_for_writing` gives the one writer its own."""
+
+    def __init__(self, root: str, group: zarr.Group) -> None:
+        self.root = root
+        self._group = group
+        self.pointer = _read_pointer(root, group)
+        self._pixels = open_array(group, "pixels")
+        self.catalog = Table(open_subgroup(group, "catalog"), CATALOG, root, self.pointer.committed)
+        self.rejects = Table(open_subgroup(group, "rejects"), REJECTS, root, self.pointer.committed_rejects)
+
+    @property
+    def n_rows(self) -> int:
+        """Committed rows, of pictures in any state."""
+        return self.pointer.committed
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The folders that earlier ingests scanned."""
+        return tuple(map(decode_path, self.pointer.sources))
+
+    @property
+    def current_fit(self) -> str | None:
+        """The name of the fit that counts, None before the first."""
+        return self.pointer.current_fit
+
+    @property
+    def thumbnail_bytes(self) -> int:
+        """Bytes of one thumbnail."""
+        return 3 * self.pointer.image_size**2
+
+    @property
+    def blocks(self) -> list[slice]:
+        """The rows of each block of thumbnails."""
+        return tile_rows(self.n_rows, self.pointer.block_rows)
+
+    def thumbnails(self, rows: slice) -> NDArray[np.uint8]:
+        """Return uint8 (n, S, S, 3) RGB thumbnails of these rows."""
+        return np.asarray(self._pixels[rows.start : min(rows.stop, self.n_rows)])
+
+    def live_rows(self) -> NDArray[np.bool_]:
+        """Return bool (N,): which committed rows are live."""
+        live: NDArray[np.bool_] = self.catalog.column("state") == LIVE
+        return live
+
+    def counts(self) -> Counts:
+        """Count the rows by state."""
+        fit = self.fit() if self.current_fit else None
+        by_state = np.zeros(len(STATES), dtype=np.int64)
+        grouped = 0
+        for rows, columns in self.catalog.chunks("state"):
+            states = columns["state"]
+            by_state += np.bincount(states, minlength=len(STATES))
+            labels = fit.labels(rows) if fit else np.empty(0, np.int32)
+            grouped += np.count_nonzero((states[: len(labels)] == LIVE) & (labels >= 0))
+        rejected = np.count_nonzero(self.rejects.column("state") == LIVE)
+        return Counts(int(by_state[LIVE]), int(by_state[GONE]), int(by_state[REPLACED]), grouped, rejected)
+
+    def fit(self, name: str | None = None) -> Fit:
+        """Return a fit, by default the current one.
+
+        Raises
+        ------
+        FitNotFoundError
+            There is none yet, or none of that name.
+        """
+        name = name or self.current_fit
+        if name is None:
+            raise FitNotFoundError(f"{printable(self.root)} has no fit yet; run: streamcluster fit --store {self.root}")
+        if name not in self.fits():
+            raise FitNotFoundError(f"{printable(self.root)} has no fit {name}; it has {', '.join(self.fits())}")
+        return Fit(name, open_subgroup(self._group, f"fits/{name}"))
+
+    def fits(self) -> list[str]:
+        """Return the names of the finished fits, oldest first."""
+        names = sorted(filter(str.isdecimal, os.listdir(os.path.join(self.root, "fits"))))
+        return [name for name in names if self.current_fit and int(name) <= int(self.current_fit)]
+
+    def grouped_pictures(self) -> Iterator[GroupedPicture]:
+        """Yield the live pictures that the current fit labelled, in row order."""
+        fit = self.fit()
+        names = ("path", "size", "mtime_ns", "digest", "width", "height", "brightness", "sharpness", "state")
+        for rows, columns in self.catalog.chunks(*names):
+            labels, distances = fit.labels(rows), fit.distances(rows)
+            for i in np.flatnonzero((labels >= 0) & (columns["state"][: len(labels)] == LIVE)):
+                yield GroupedPicture(
+                    row=rows.start + int(i),
+                    source=decode_path(str(columns["path"][i])),
+                    size=int(columns["size"][i]),
+                    mtime_ns=int(columns["mtime_ns"][i]),
+                    digest=columns["digest"][i].tobytes(),
+                    width=int(columns["width"][i]),
+                    height=int(columns["height"][i]),
+                    cluster=int(labels[i]),
+                    distance=float(distances[i]),
+                    brightness=float(columns["brightness"][i]),
+                    sharpness=float(columns["sharpness"][i]),
+                )
+
+
+class CollectionWriter(Collection):
+    """The one writer of a store.
+
+    Rows are appended in three steps: `make_room` once, `write_block` for each block (from any thread, one task a
+    block), `commit_rows` from the coordinator.
+    """
+
+    def recover(self) -> None:
+        """Drop what a killed run left uncommitted."""
+        with writing_to(self.root):
+            remove_partial_files(self.root)
+        self.trim()
+
+    def make_room(self, n_rows: int) -> None:
+        """Let pixels, catalogue and rejects take up to `n_rows` more rows each."""
+        with writing_to(self.root):
+            self._pixels.resize((self.n_rows + n_rows, *self._pixels.shape[1:]))
+            self.catalog.resize(self.catalog.n_rows + n_rows)
+            self.rejects.resize(self.rejects.n_rows + n_rows)
+
+    def trim(self) -> None:
+        """Cut all arrays to what is committed."""
+        with writing_to(self.root):
+            if self._pixels.shape[0] != self.n_rows:
+                self._pixels.resize((self.n_rows, *self._pixels.shape[1:]))
+            self.catalog.resize(self.catalog.n_rows)
+            self.rejects.resize(self.rejects.n_rows)
+
+    def write_block(self, start: int, thumbnails: NDArray[np.uint8]) -> None:
+        """Write the rows of one block, from its first; safe beside other blocks' writers.
+
+        Parameters
+        ----------
+        start : int
+            A multiple of `block_rows`.
+        thumbnails : uint8 (n, S, S, 3)
+            n <= block_rows. What is committed of this block is part of it.
+        """
+        assert start % self.pointer.block_rows == 0
+        with writing_to(self.root):
+            self._pixels[start : start + len(thumbnails)] = thumbnails
+            chunk = os.path.join(self.root, "pixels", "c", str(start // self.pointer.block_rows))
+            flush_files([os.path.join(chunk, "0", "0", "0")], chunk)
+
+    def commit_rows(self, pictures: dict[str, list[Any]], rejects: dict[str, list[Any]]) -> None:
+        """Write what is known of the next rows, whose thumbnails are written, and let them count."""
+        with writing_to(self.root):
+            changed = self.catalog.write(self.catalog.n_rows, pictures)
+            changed += self.rejects.write(self.rejects.n_rows, rejects)
+            changed += [os.path.join(self.root, "pixels", "zarr.json"), os.path.join(self.root, "pixels", "c", "0")]
+            flush_files(changed, self.root)
+            self._commit(
+                committed=self.catalog.n_rows + len(pictures["path"]),
+                committed_rejects=self.rejects.n_rows + len(rejects["path"]),
+            )
+        self.catalog.n_rows = self.pointer.committed
+        self.rejects.n_rows = self.pointer.committed_rejects
+
+    def set_state(self, table: Table, rows: Sequence[int], state: int) -> None:
+        """Mark rows live, gone or replaced."""
+        self.update(table, rows, {"state": np.full(len(rows), state)})
+
+    def update(self, table: Table, rows: Sequence[int], columns: dict[str, Any]) -> None:
+        """Change what is known of committed rows; the next commit makes sure that it is on the disk."""
+        if rows:
+            with writing_to(self.root):
+                flush_files(table.update(rows, columns), self.root)
+
+    def remember_sources(self, sources: Sequence[str], include: tuple[str, ...], exclude: tuple[str, ...]) -> None:
+        """Add to the folders that make up this collection, and note which of their files were taken last."""
+        merged = tuple(dict.fromkeys([*self.pointer.sources, *map(encode_path, sources)]))
+        if (merged, include, exclude) != (self.pointer.sources, self.pointer.include, self.pointer.exclude):
+            self._commit(sources=merged, include=include, exclude=exclude)
+
+    def draft_fit(self, key: str) -> FitDraft:
+        """Return the unfinished fit that `key` describes, as far as an interrupted run got, or a new one."""
+        with writing_to(self.root):
+            return FitDraft.resume_or_create(
+                open_subgroup(self._group, "fits"), os.path.join(self.root, "fits"), key, self.current_fit
+            )
+
+    def publish_fit(self, draft: FitDraft, attributes: dict[str, Any]) -> None:
+        """Let a finished fit be the current one."""
+        with writing_to(self.root):
+            draft.finish(attributes)
+            self._commit(current_fit=draft.name)
+
+    def _commit(self, **changes: Any) -> None:
+        pointer = msgspec.structs.replace(self.pointer, **changes)
+        with writing_to(self.root):
+            self._group.attrs[_ATTRIBUTE] = msgspec.to_builtins(pointer)
+            flush_files([os.path.join(self.root, "zarr.json")], self.root)
+        self.pointer = pointer
+
+
+def open_collection(path: str) -> Collection:
+    """Open a store for reading; needs no lock.
+
+    Raises
+    ------
+    StoreNotFoundError
+        Nothing is there.
+    StoreFormatError
+        What is there is not a store, or of a newer format.
+    """
+    root = os.path.realpath(path)
+    return Collection(root, _open_group(root, "r"))
+
+
+@contextmanager
+def open_for_writing(path: str, create: StoreDefaults | None = None) -> Iterator[CollectionWriter]:
+    """Open a store as its one writer, and make it first if it does not exist and `create` says how.
+
+    Raises
+    ------
+    StoreBusyError
+        Another process writes to it.
+    StoreNotFoundError, StoreFormatError
+        As `open_collection`.
+    """
+    root = os.path.realpath(path)
+    if create is None and _is_free(root):
+        raise StoreNotFoundError(_no_store(root))
+    with exclusive_store(root):
+        if _is_free(root) and create is not None:
+            _create(root, create)
+        collection = CollectionWriter(root, _open_group(root, "r+"))
+        collection.recover()
+        yield collection
+
+
+@contextmanager
+def exclusive_store(path: str) -> Iterator[None]:
+    """Hold the store's lock, a file beside the real folder, so that two links to one store share it."""
+    root = os.path.realpath(path)
+    with ExitStack() as stack:
+        with writing_to(root):
+            os.makedirs(os.path.dirname(root), exist_ok=True)
+            stack.enter_context(exclusive(root + ".lock", root))
+        yield
+
+
+def store_exists(path: str) -> bool:
+    """Whether something lies at this path that `open_collection` should open or refuse."""
+    return not _is_free(os.path.realpath(path))
+
+
+def _is_free(root: str) -> bool:
+    """True where a store may be made: nothing is there, or an empty folder."""
+    if not os.path.lexists(root):
+        return True
+    return os.path.isdir(root) and not os.listdir(root)
+
+
+def _create(root: str, layout: StoreDefaults) -> None:
+    """Make the store under a temporary name, so that it is there whole or not at all."""
+    making = root + ".making"
+    with writing_to(root):
+        group = zarr.open_group(making, mode="w", zarr_format=3)
+        block_rows = rows_per_block(layout.image_size)
+        group.create_array(
+            "pixels",
+            shape=(0, layout.image_size, layout.image_size, 3),
+            chunks=(block_rows, layout.image_size, layout.image_size, 3),
+            dtype="uint8",
+            compressors=zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
+            attributes={"meaning": "RGB thumbnails; row i belongs to row i of catalog"},
+        )
+        Table.create(group, "catalog", CATALOG)
+        Table.create(group, "rejects", REJECTS)
+        group.create_group("fits")
+        pointer = Pointer(**msgspec.structs.asdict(layout), block_rows=block_rows)
+        group.attrs[_ATTRIBUTE] = msgspec.to_builtins(pointer)
+        flush_files(files_below(making), making)
+        if os.path.isdir(root):
+            os.rmdir(root)
+        os.rename(making, root)
+        flush_files([], os.path.dirname(root))
+
+
+def rows_per_block(image_size: int) -> int:
+    """Return how many thumbnails of this side make a block: a power of two, 512 at 64 pixels."""
+    rows = max(1, BLOCK_BYTES // (3 * image_size * image_size))
+    return 1 << (rows.bit_length() - 1)
+
+
+def _open_group(root: str, mode: Literal["r", "r+"]) -> zarr.Group:
+    if not os.path.lexists(root):
+        raise StoreNotFoundError(_no_store(root))
+    try:
+        return zarr.open_group(root, mode=mode, zarr_format=3)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError, ValueError, KeyError):
+        raise StoreFormatError(
+            f"{printable(root)} exists and is not a store of streamcluster; choose another --store"
+        ) from None
+    except OSError as error:
+        raise StoreFormatError(f"{printable(root)}: cannot open this store ({error.strerror or error})") from None
+
+
+def _no_store(root: str) -> str:
+    return f"{printable(root)}: no store there; make one with: streamcluster ingest FOLDER --store {printable(root)}"
+
+
+def _read_pointer(root: str, group: zarr.Group) -> Pointer:
+    attributes = group.attrs.get(_ATTRIBUTE)
+    version = attributes.get("format") if isinstance(attributes, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise StoreFormatError(
+            f"{printable(root)} has format {version}, this streamcluster reads up to {FORMAT_VERSION}; upgrade it"
+        )
+    try:
+        return msgspec.convert(attributes, Pointer)
+    except msgspec.ValidationError:
+        raise StoreFormatError(
+            f"{printable(root)} is a zarr group but not a store of streamcluster; choose another --store"
+        ) from None

@@ -1,0 +1,154 @@
+"""Columns of one length: the catalogue and the rejects."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from streamcluster.errors import StoreFormatError
+from streamcluster.runtime.blocks import tile_rows
+from streamcluster.runtime.paths import printable
+
+#: Rows a chunk of a column: some 100 kB of paths, so that a commit rewrites little and a million rows are few files.
+COLUMN_ROWS = 8192
+
+NodeT = TypeVar("NodeT", zarr.Array[Any], zarr.Group)
+
+LIVE, GONE, REPLACED = 0, 1, 2
+STATES = ("live", "gone", "replaced")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Name, dtype and per-row shape of a column, and what its numbers mean."""
+
+    name: str
+    dtype: str
+    meaning: str
+    shape: tuple[int, ...] = ()
+
+
+class Table:
+    """A zarr group of equally long arrays; row i of each belongs together.
+
+    Rows at and past `n_rows` are not committed: they may hold anything.
+    """
+
+    def __init__(self, group: zarr.Group, columns: tuple[Column, ...], root: str, n_rows: int) -> None:
+        self._arrays = {column.name: open_array(group, column.name) for column in columns}
+        self._folder = os.path.join(root, group.basename)
+        self.n_rows = n_rows
+
+    @staticmethod
+    def create(parent: zarr.Group, name: str, columns: tuple[Column, ...]) -> None:
+        """Make an empty table."""
+        group = parent.create_group(name)
+        for column in columns:
+            group.create_array(
+                column.name,
+                shape=(0, *column.shape),
+                chunks=(COLUMN_ROWS, *column.shape),
+                dtype=column.dtype,
+                attributes={"meaning": column.meaning},
+            )
+
+    def read(self, names: tuple[str, ...], rows: slice) -> dict[str, NDArray[Any]]:
+        """Return the named columns of these rows."""
+        return {name: np.asarray(self._arrays[name][rows]) for name in names}
+
+    def chunks(self, *names: str) -> Iterator[tuple[slice, dict[str, NDArray[Any]]]]:
+        """Yield (rows, columns) of all committed rows, a chunk at a time."""
+        for rows in tile_rows(self.n_rows, COLUMN_ROWS):
+            yield rows, self.read(names, rows)
+
+    def records(self, *names: str) -> Iterator[tuple[Any, ...]]:
+        """Yield (row, value of each named column) of all committed rows."""
+        for rows, columns in self.chunks(*names):
+            lists = (columns[name].tolist() if columns[name].ndim == 1 else columns[name] for name in names)
+            yield from zip(range(rows.start, rows.stop), *lists, strict=True)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return one whole column; meant for narrow ones."""
+        return np.asarray(self._arrays[name][: self.n_rows])
+
+    def resize(self, n_rows: int) -> None:
+        """Give every column room for `n_rows` rows."""
+        for array in self._arrays.values():
+            if array.shape[0] != n_rows:
+                array.resize((n_rows, *array.shape[1:]))
+
+    def write(self, start: int, columns: Mapping[str, Any]) -> list[str]:
+        """Write rows from `start` on, and return the files that changed."""
+        changed: list[str] = []
+        for name, values in columns.items():
+            array = self._arrays[name]
+            stop = start + len(values)
+            if stop == start:
+                continue
+            array[start:stop] = np.asarray(values, dtype=array.dtype)
+            changed += [self._chunk_file(name, rows.start // COLUMN_ROWS) for rows in _covering(start, stop)]
+            changed.append(os.path.join(self._folder, name, "zarr.json"))
+        return changed
+
+    def update(self, rows: Sequence[int], columns: Mapping[str, Any]) -> list[str]:
+        """Overwrite single committed rows, a chunk at a time, and return the files that changed.
+
+        Each chunk is replaced whole; a run that is killed in between has done some rows and not others, and the next
+        run finds the others still to do.
+        """
+        changed: list[str] = []
+        at = np.asarray(rows, dtype=np.int64)
+        typed = {name: np.asarray(values, dtype=self._arrays[name].dtype) for name, values in columns.items()}
+        for chunk in np.unique(at // COLUMN_ROWS).tolist():
+            inside = np.flatnonzero(at // COLUMN_ROWS == chunk)
+            span = slice(chunk * COLUMN_ROWS, min((chunk + 1) * COLUMN_ROWS, self.n_rows))
+            for name, values in typed.items():
+                whole = np.asarray(self._arrays[name][span])
+                whole[at[inside] - span.start] = values[inside]
+                self._arrays[name][span] = whole
+                changed.append(self._chunk_file(name, chunk))
+        return changed
+
+    def _chunk_file(self, name: str, chunk: int) -> str:
+        inner = ["0"] * (len(self._arrays[name].shape) - 1)
+        return os.path.join(self._folder, name, "c", str(chunk), *inner)
+
+
+def _covering(start: int, stop: int) -> list[slice]:
+    first = start - start % COLUMN_ROWS
+    return [slice(first + rows.start, first + rows.stop) for rows in tile_rows(stop - first, COLUMN_ROWS)]
+
+
+def open_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """Return an array of a group, by name: a listing would stumble over files that others put there.
+
+    Raises
+    ------
+    StoreFormatError
+        It is not there.
+    """
+    return _open(group, name, zarr.Array)
+
+
+def open_subgroup(group: zarr.Group, name: str) -> zarr.Group:
+    """Return a group in a group, as `open_array`."""
+    return _open(group, name, zarr.Group)
+
+
+def _open(group: zarr.Group, name: str, kind: type[NodeT]) -> NodeT:
+    try:
+        node = group[name]
+    except (KeyError, ValueError):
+        node = None
+    if not isinstance(node, kind):
+        raise StoreFormatError(
+            f"{printable(str(group.store_path))}: {name} is missing or damaged; bring it back from a copy of the store, "
+            "or ingest into another --store"
+        )
+    return node

@@ -1,0 +1,169 @@
+"""The command line, as cron and a person at a terminal meet it: exit codes, streams, precedence of settings."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from streamcluster import cli, config
+
+
+def run(*arguments, environment=None, **named):
+    """Run the command in a process of its own, and return it finished."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("STREAMCLUSTER_")}
+    return subprocess.run(
+        [sys.executable, "-m", "streamcluster", *map(str, arguments)],
+        env=clean | (environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **named,
+    )
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "digits"
+    assert run("demo", folder, "--quiet").returncode == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(digits):
+    path = digits.parent / "digits.zarr"
+    done = run("ingest", digits, "--store", path, "--image-size", 16)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def test_the_whole_way_gives_every_picture_one_place(digits, store, tmp_path):
+    assert run("fit", "--store", store, "--clusters", 10).returncode == 0
+    done = run("export", tmp_path / "groups", "--store", store, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["pictures"] == report["grouped"] + report["set_aside"] + report["rejected"] == 1797
+    names = sorted(path.name for path in (tmp_path / "groups").glob("cluster_*/*"))
+    assert names == sorted(os.listdir(digits))
+
+
+def test_json_is_one_object_and_nothing_else(store):
+    done = run("status", "--store", store, "--json")
+    assert json.loads(done.stdout)["live"] == 1797
+    assert done.stderr == ""
+
+
+def test_json_tells_an_error_too(tmp_path):
+    done = run("status", "--store", tmp_path / "none.zarr", "--json")
+    assert (done.returncode, json.loads(done.stdout)["kind"]) == (1, "StoreNotFoundError")
+    assert done.stderr.count("\n") == 1
+
+
+def test_under_cron_there_is_one_line_a_stage_and_no_bar(digits, tmp_path):
+    done = run("ingest", digits, "--store", tmp_path / "a.zarr")
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["scan", "decode"]
+    assert "\x1b" not in done.stderr + done.stdout
+
+
+def test_quiet_says_nothing_unless_it_fails(digits, tmp_path):
+    done = run("ingest", digits, "--store", tmp_path / "a.zarr", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = run("ingest", tmp_path / "nowhere", "--store", tmp_path / "a.zarr", "--quiet")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["fit", "--store", "x.zarr", "--clusters", "0"], 2),
+        (["fit", "--store", "x.zarr", "--memory", "much"], 2),
+        (["fit"], 2),
+        (["fit", "--store", "x.zarr", "--no-such-option"], 2),
+        (["fit", "--store", "x.zarr", "--components", "3", "--variance", "0.5"], 2),
+        (["run", "none.toml"], 2),
+        (["fit", "--store", "none.zarr"], 1),
+    ],
+)
+def test_exit_codes(arguments, code, tmp_path):
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_busy_store_exits_with_75_and_names_the_holder(store):
+    holder = (
+        "import sys, time\nfrom streamcluster.store.collection import exclusive_store\n"
+        "with exclusive_store(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", holder, str(store)], stdout=subprocess.PIPE, text=True) as other:
+        other.stdout.readline()
+        done = run("fit", "--store", store, "--clusters", 3)
+        other.kill()
+    assert done.returncode == 75
+    assert str(other.pid) in done.stderr
+
+
+def test_options_beat_the_environment_which_beats_the_file_which_beats_defaults(digits, store, tmp_path):
+    (tmp_path / "c.toml").write_text(f"store = '{store}'\n[fit]\nclusters = 3\ncomponents = 5\n")
+
+    def fitted(*options, environment=None):
+        done = run("fit", "--json", "--config", tmp_path / "c.toml", *options, environment=environment)
+        report = json.loads(done.stdout)
+        return report["clusters"], report["components"]
+
+    assert fitted() == (3, 5)
+    assert fitted(environment={"STREAMCLUSTER_CLUSTERS": "4"}) == (4, 5)
+    assert fitted("--clusters", 6, environment={"STREAMCLUSTER_CLUSTERS": "4"}) == (6, 5)
+
+
+def test_a_settings_file_with_a_key_that_means_nothing_is_refused(tmp_path):
+    (tmp_path / "c.toml").write_text("store = 'a.zarr'\n[fit]\nclutsers = 3\n")
+    done = run("fit", "--config", tmp_path / "c.toml")
+    assert done.returncode == 2
+    assert "clutsers" in done.stderr
+
+
+def test_run_does_the_three_jobs_of_a_file_with_paths_beside_it(digits, tmp_path):
+    (tmp_path / "faces.toml").write_text(
+        f"store = 'faces.zarr'\n[ingest]\nsources = ['{digits}']\nimage_size = 16\n"
+        "[fit]\nclusters = 4\n[export]\ndest = 'groups'\n"
+    )
+    done = run("run", tmp_path / "faces.toml", "--json", cwd="/")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) == {"ingest", "fit", "export"}
+    assert (tmp_path / "groups" / "metadata.csv").exists()
+    again = json.loads(run("run", tmp_path / "faces.toml", "--json").stdout)
+    assert (again["ingest"]["unchanged"], again["fit"]["up_to_date"], again["export"]["kept"]) == (1797, True, 1797)
+
+
+def test_a_log_file_is_appended_to(store, tmp_path):
+    log = tmp_path / "log.txt"
+    for clusters in (3, 1797000):
+        run("fit", "--store", store, "--clusters", clusters, "--quiet", "--log-file", log)
+    assert "components: " in log.read_text() or "labels: " in log.read_text()
+    assert "1797000" in log.read_text()
+
+
+def test_every_setting_is_an_option_with_help_and_each_command_shows_an_example():
+    for name, model in {"ingest": config.IngestSettings, "fit": config.FitSettings, "export": config.ExportSettings}.items():
+        page = " ".join(run(name, "--help").stdout.split())
+        assert "Example: streamcluster " in page
+        for option in cli.options_of(model):
+            assert option.help in page
+            assert option.is_argument or option.flag in page
+            assert option.is_argument or option.variable in page
+
+
+def test_help_starts_without_the_heavy_libraries():
+    code = "import sys, streamcluster.cli; print(sorted({'numpy', 'zarr', 'dask', 'sklearn', 'cv2', 'rich'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_version_and_completion():
+    assert run("--version").stdout.startswith("streamcluster 0.")
+    assert "streamcluster" in run("--show-completion", "bash", environment={"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}).stdout

@@ -1,0 +1,266 @@
+"""fit on real stores: right against an in-memory fit, the same whoever works on it, resumable, and clear in refusal."""
+
+import naive
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
+
+from streamcluster.jobs import fit as fit_module
+from streamcluster.config import FitSettings, IngestSettings
+from streamcluster.errors import (
+    BudgetError,
+    Interrupted,
+    NoPicturesError,
+    SettingsError,
+    StoreNotFoundError,
+    TooFewPicturesError,
+)
+from streamcluster.jobs.fit import fit
+from streamcluster.ingest import ingest
+from streamcluster.learn.features import SPACES
+from streamcluster.runtime.progress import Progress
+from streamcluster.store import collection as collection_module
+from streamcluster.store.collection import open_collection, open_for_writing
+from streamcluster.store.table import GONE
+
+COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40], [120, 40, 160]], np.uint8)
+
+
+def write_pictures(folder, n, seed=0, colours=COLOURS):
+    """Write n noisy one-colour pictures, and return the colour of each by its name."""
+    import cv2
+
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(seed)
+    truth = {}
+    for i in range(n):
+        colour = int(rng.integers(len(colours)))
+        picture = colours[colour] + rng.integers(-30, 30, (20, 20, 3))
+        (folder / f"{i:04d}.png").write_bytes(cv2.imencode(".png", picture.clip(0, 255).astype(np.uint8))[1].tobytes())
+        truth[f"{i:04d}.png"] = colour
+    return truth
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A store of 200 pictures in blocks of 64, so that every job crosses borders."""
+    monkeypatch.setattr(collection_module, "BLOCK_BYTES", 64 * 3 * 16 * 16)
+    truth = write_pictures(tmp_path / "pictures", 200)
+    path = str(tmp_path / "faces.zarr")
+    ingest(IngestSettings(sources=(str(tmp_path / "pictures"),), store=path, image_size=16))
+    assert open_collection(path).pointer.block_rows == 64
+    return path, truth
+
+
+def groups_of(path):
+    return {picture.source.rsplit("/", 1)[1]: picture.cluster for picture in open_collection(path).grouped_pictures()}
+
+
+def settings(path, **changes):
+    return FitSettings(store=path, **{"clusters": 5, "components": 10, "batch_rows": 50, **changes})
+
+
+def test_groups_are_the_colours(store):
+    path, truth = store
+    report = fit(settings(path))
+    found = groups_of(path)
+    assert found.keys() == truth.keys()
+    assert adjusted_rand_score([truth[name] for name in truth], [found[name] for name in truth]) == 1
+    assert report.sizes == sorted(np.bincount(list(truth.values())).tolist(), reverse=True)
+    assert (report.pictures, report.clusters, report.components, report.up_to_date) == (200, 5, 10, False)
+
+
+@pytest.mark.parametrize("features", sorted(SPACES))
+def test_scores_labels_and_distances_are_what_they_say(store, features):
+    path, _ = store
+    report = fit(settings(path, features=features))
+    collection = open_collection(path)
+    found = collection.fit()
+    rows = SPACES[features].compute(collection.thumbnails(slice(0, 200))).astype(float)
+    scores = (rows - found.array("mean")) @ found.array("components").T.astype(float)
+    np.testing.assert_allclose(found.array("scores"), scores, atol=1e-4)
+    labels, distances = naive.nearest(found.array("scores").astype(float), found.array("centers"))
+    np.testing.assert_array_equal(found.labels(), labels)
+    np.testing.assert_allclose(found.distances(), distances, atol=1e-4)
+    np.testing.assert_array_equal(found.array("counts"), np.bincount(labels, minlength=5))
+    assert report.inertia == pytest.approx((distances**2).sum(), rel=1e-4)
+
+
+def test_inertia_is_that_of_the_best_full_batch_run(store):
+    path, _ = store
+    report = fit(settings(path))
+    scores = open_collection(path).fit().array("scores")
+    best = min(KMeans(5, n_init=1, random_state=seed).fit(scores).inertia_ for seed in range(5))
+    assert report.inertia == pytest.approx(best, rel=1e-3)
+
+
+def test_one_worker_and_two_give_the_same_bytes(store, tmp_path):
+    path, _ = store
+    fit(settings(path, workers=1, clusters=7))
+    one = open_collection(path).fit()
+    fit(settings(path, workers=1))
+    fit(settings(path, workers=2, clusters=7))
+    two = open_collection(path).fit()
+    assert one.name != two.name
+    for name in ("mean", "components", "explained_variance_ratio", "scores", "centers", "counts", "labels", "distance"):
+        np.testing.assert_array_equal(one.array(name), two.array(name), err_msg=name)
+
+
+def test_scores_on_disk_give_the_same_groups_as_scores_in_memory(store, monkeypatch):
+    path, _ = store
+    fit(settings(path, clusters=7))
+    held = open_collection(path).fit().labels()
+    fit(settings(path))
+    monkeypatch.setattr(fit_module, "HELD_SHARE", 0.0)
+    fit(settings(path, clusters=7))
+    np.testing.assert_array_equal(held, open_collection(path).fit().labels())
+
+
+def test_nothing_new_and_the_same_settings_do_nothing(store, monkeypatch):
+    path, _ = store
+    first = fit(settings(path))
+    monkeypatch.setattr(fit_module, "Learning", None)
+    again = fit(settings(path))
+    assert again.up_to_date
+    assert again.fit == first.fit
+    assert again.sizes == first.sizes
+
+
+def test_new_pictures_and_new_settings_make_a_new_fit(store, tmp_path):
+    path, _ = store
+    assert fit(settings(path)).fit == "0001"
+    assert fit(settings(path, clusters=4)).fit == "0002"
+    write_pictures(tmp_path / "more", 10, seed=9)
+    ingest(IngestSettings(sources=(str(tmp_path / "more"),), store=path))
+    report = fit(settings(path, clusters=4))
+    assert (report.fit, report.pictures) == ("0003", 210)
+
+
+def test_pictures_that_are_gone_are_not_learned_from(store):
+    path, _ = store
+    with open_for_writing(path) as collection:
+        gone = list(range(0, 64)) + list(range(70, 200, 7))
+        collection.set_state(collection.catalog, gone, GONE)
+    report = fit(settings(path))
+    labels = open_collection(path).fit().labels()
+    assert report.pictures == 200 - len(gone) == sum(report.sizes)
+    assert set(np.flatnonzero(labels < 0)) == set(gone)
+
+
+@pytest.mark.parametrize("variance", [0.3, 0.6, 0.9])
+def test_variance_chooses_the_number_of_components_that_an_exact_analysis_needs(store, variance):
+    path, _ = store
+    report = fit(settings(path, components=None, variance=variance, batch_rows=200))
+    rows = SPACES["lab"].compute(open_collection(path).thumbnails(slice(0, 200))).astype(float)
+    _, ratio = naive.principal_components(rows, 200)
+    assert report.components == int(np.searchsorted(np.cumsum(ratio), variance)) + 1
+    assert report.explained_variance_ratio >= variance
+
+
+@pytest.mark.parametrize("stage", ["components", "scores"])
+def test_a_run_that_stopped_after_a_stage_goes_on_from_there(store, monkeypatch, stage):
+    path, _ = store
+    fit(settings(path, clusters=6))
+    expected = open_collection(path).fit()
+    fit(settings(path, clusters=4))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module.Learning, {"components": "write_scores", "scores": "find_groups"}[stage], _die)
+        with pytest.raises(KeyboardInterrupt):
+            fit(settings(path, clusters=6))
+    assert open_collection(path).current_fit == "0002"
+
+    monkeypatch.setattr(fit_module, "learn_components", _die)
+    if stage == "scores":
+        monkeypatch.setattr(fit_module, "_project_block", _die)
+    assert fit(settings(path, clusters=6)).fit == "0003"
+    np.testing.assert_array_equal(open_collection(path).fit().labels(), expected.labels())
+
+
+def test_a_run_that_stopped_before_the_pointer_is_published_by_the_next(store, monkeypatch):
+    path, _ = store
+    with monkeypatch.context() as patch:
+        patch.setattr(collection_module.CollectionWriter, "_commit", _die)
+        with pytest.raises(KeyboardInterrupt):
+            fit(settings(path))
+    assert open_collection(path).current_fit is None
+    assert fit(settings(path)).fit == "0001"
+
+
+def test_a_half_fit_of_other_settings_is_dropped(store, monkeypatch):
+    path, truth = store
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module.Learning, "find_groups", _die)
+        with pytest.raises(KeyboardInterrupt):
+            fit(settings(path, clusters=9))
+    report = fit(settings(path))
+    assert (report.fit, report.clusters) == ("0001", 5)
+    assert set(groups_of(path)) == set(truth)
+
+
+def _die(*_args, **_named):
+    raise KeyboardInterrupt
+
+
+def test_a_stop_leaves_the_fit_before(store):
+    path, _ = store
+    fit(settings(path))
+    progress = Progress()
+    progress.stop_signal = 15
+    with pytest.raises(Interrupted) as stopped:
+        fit(settings(path, clusters=3), progress=progress)
+    assert stopped.value.signal_number == 15
+    assert open_collection(path).current_fit == "0001"
+
+
+def test_too_few_pictures_for_what_was_asked(store):
+    path, _ = store
+    with pytest.raises(TooFewPicturesError, match="--clusters 201"):
+        fit(settings(path, clusters=201))
+    with pytest.raises(TooFewPicturesError, match="--components 201"):
+        fit(settings(path, components=201))
+    assert fit(settings(path, clusters=200, components=200)).clusters == 200
+
+
+def test_a_budget_that_is_too_small_is_refused_before_work_starts(store):
+    path, _ = store
+    with pytest.raises(BudgetError, match="--memory"):
+        fit(settings(path, memory=64 << 20))
+    assert open_collection(path).current_fit is None
+
+
+def test_components_and_variance_contradict_each_other():
+    with pytest.raises(SettingsError, match="--variance"):
+        FitSettings(store="x", components=3, variance=0.5)
+
+
+def test_no_store_and_no_pictures(tmp_path, store):
+    with pytest.raises(StoreNotFoundError, match="streamcluster ingest"):
+        fit(settings(str(tmp_path / "none.zarr")))
+    path, _ = store
+    with open_for_writing(path) as collection:
+        collection.set_state(collection.catalog, list(range(200)), GONE)
+    with pytest.raises(NoPicturesError):
+        fit(settings(path))
+
+
+def test_a_single_picture_has_nothing_to_be_grouped_with(tmp_path):
+    write_pictures(tmp_path / "one", 1)
+    path = str(tmp_path / "one.zarr")
+    ingest(IngestSettings(sources=(str(tmp_path / "one"),), store=path))
+    with pytest.raises(TooFewPicturesError, match="one picture"):
+        fit(settings(path, clusters=1, components=None))
+
+
+def test_identical_pictures_make_one_group_or_a_clear_refusal(tmp_path):
+    write_pictures(tmp_path / "same", 1)
+    for i in range(20):
+        (tmp_path / "same" / f"copy{i}.png").write_bytes((tmp_path / "same" / "0000.png").read_bytes())
+    path = str(tmp_path / "same.zarr")
+    ingest(IngestSettings(sources=(str(tmp_path / "same"),), store=path))
+    with pytest.raises(TooFewPicturesError, match="only 1"):
+        fit(settings(path, clusters=2, components=None))
+    report = fit(settings(path, clusters=1, components=None))
+    assert report.sizes == [21]
+    assert report.explained_variance_ratio == 0
