@@ -6,10 +6,11 @@
     sc.fit(sc.FitSettings(store="faces.zarr", clusters=50))
     sc.export(sc.ExportSettings(store="faces.zarr", dest="faces-grouped"))
 
-Each job takes its settings, and by name an executor and a progress reporter; it returns a frozen report, prints nothing,
-and raises a `StreamclusterError` whose message says what to do. Names are imported when they are first used.
+Each job takes its settings, and by name an executor and a progress reporter; it returns a frozen report, prints
+nothing, and raises a `StreamclusterError` whose message says what to do. Names are imported when they are first used.
 """
 
+# ruff: noqa: F401
 from __future__ import annotations
 
 from importlib import import_module
@@ -59,9 +60,7 @@ _HOMES = {
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604 (the names are strings)
-    *_HOME_OF,
-]
+__all__ = list(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
 from streamcluster.runtime.memory import format_bytes
@@ -188,7 +187,16 @@ def _run_lines(report: Any) -> list[str]:
 
 
 def _export_lines(report: Any) -> list[str]:
-    return [str(asdict(report))]
+    acts = [(report.copied, "put"), (report.moved, "moved"), (report.replaced, "replaced"), (report.removed, "removed")]
+    acts += [(report.kept, "kept"), (report.restored, "restored"), (report.left_alone, "left alone")]
+    done = ", ".join(f"{number:,} {act}" for number, act in acts if number) or "nothing to do"
+    return [
+        f"{report.dest}: {'would be ' if report.dry_run else ''}{done}",
+        f"{count(report.pictures, 'picture')} = {report.grouped:,} grouped + {report.set_aside:,} set aside "
+        f"+ {report.rejected:,} rejected",
+        *(f"  set aside: {reason} ({number:,})" for reason, number in sorted(report.reasons.items())),
+        *(f"  next time: {reason} ({number:,})" for reason, number in sorted(report.postponed.items())),
+    ]
 
 
 _SUMMARIES: dict[str, Callable[[Any], list[str]]] = {

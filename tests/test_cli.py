@@ -149,7 +149,11 @@ def test_a_log_file_is_appended_to(store, tmp_path):
 
 
 def test_every_setting_is_an_option_with_help_and_each_command_shows_an_example():
-    for name, model in {"ingest": config.IngestSettings, "fit": config.FitSettings, "export": config.ExportSettings}.items():
+    for name, model in {
+        "ingest": config.IngestSettings,
+        "fit": config.FitSettings,
+        "export": config.ExportSettings,
+    }.items():
         page = " ".join(run(name, "--help").stdout.split())
         assert "Example: streamcluster " in page
         for option in cli.options_of(model):
@@ -159,11 +163,15 @@ def test_every_setting_is_an_option_with_help_and_each_command_shows_an_example(
 
 
 def test_help_starts_without_the_heavy_libraries():
-    code = "import sys, streamcluster.cli; print(sorted({'numpy', 'zarr', 'dask', 'sklearn', 'cv2', 'rich'} & set(sys.modules)))"
+    heavy = {"numpy", "zarr", "dask", "sklearn", "cv2", "rich"}
+    code = f"import sys, streamcluster.cli; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_version_and_completion():
     assert run("--version").stdout.startswith("streamcluster 0.")
-    assert "streamcluster" in run("--show-completion", "bash", environment={"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}).stdout
+    assert (
+        "streamcluster"
+        in run("--show-completion", "bash", environment={"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}).stdout
+    )

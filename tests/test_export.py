@@ -25,7 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from streamcluster.config import ExportSettings
 from streamcluster.destination import carry
 from streamcluster.errors import DestinationError, FitNotFoundError, Interrupted, StoreBusyError, StoreNotFoundError
-from streamcluster.export import export, export_pictures
+from streamcluster.jobs.export import export, export_pictures
 from streamcluster.runtime.progress import Progress
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="names and links that Windows does not have")

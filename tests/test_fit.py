@@ -6,7 +6,6 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from streamcluster.jobs import fit as fit_module
 from streamcluster.config import FitSettings, IngestSettings
 from streamcluster.errors import (
     BudgetError,
@@ -16,8 +15,9 @@ from streamcluster.errors import (
     StoreNotFoundError,
     TooFewPicturesError,
 )
+from streamcluster.jobs import fit as fit_module
 from streamcluster.jobs.fit import fit
-from streamcluster.ingest import ingest
+from streamcluster.jobs.ingest import ingest
 from streamcluster.learn.features import SPACES
 from streamcluster.runtime.progress import Progress
 from streamcluster.store import collection as collection_module
@@ -140,7 +140,7 @@ def test_new_pictures_and_new_settings_make_a_new_fit(store, tmp_path):
 def test_pictures_that_are_gone_are_not_learned_from(store):
     path, _ = store
     with open_for_writing(path) as collection:
-        gone = list(range(0, 64)) + list(range(70, 200, 7))
+        gone = list(range(64)) + list(range(70, 200, 7))
         collection.set_state(collection.catalog, gone, GONE)
     report = fit(settings(path))
     labels = open_collection(path).fit().labels()

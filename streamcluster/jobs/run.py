@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamcluster.export import ExportReport, export
-
 from streamcluster.config import RunSettings
+from streamcluster.jobs.export import ExportReport, export
 from streamcluster.jobs.fit import FitReport, fit
-from streamcluster.ingest import IngestReport, ingest
+from streamcluster.jobs.ingest import IngestReport, ingest
 from streamcluster.runtime.progress import Progress
 from streamcluster.store.collection import exclusive_store
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from streamcluster.config import StatusSettings
 from streamcluster.errors import SourceError
-from streamcluster.ingest import known_pictures, known_rejects
+from streamcluster.jobs.ingest import known_pictures, known_rejects
 from streamcluster.runtime.paths import decode_path, printable
 from streamcluster.sources.scan import Patterns, Scan, check_source
 from streamcluster.store.collection import Collection, open_collection

@@ -23,13 +23,14 @@ def rebatch(arrays: Iterable[NDArray[Any]], n_rows: int) -> Iterator[NDArray[Any
     waiting: list[NDArray[Any]] = []
     n_waiting = 0
     for array in arrays:
-        while n_waiting + len(array) >= n_rows:
+        rest = array
+        while n_waiting + len(rest) >= n_rows:
             cut = n_rows - n_waiting
-            yield np.concatenate([*waiting, array[:cut]])
-            array, waiting, n_waiting = array[cut:], [], 0
-        if len(array):
-            waiting.append(array)
-            n_waiting += len(array)
+            yield np.concatenate([*waiting, rest[:cut]])
+            rest, waiting, n_waiting = rest[cut:], [], 0
+        if len(rest):
+            waiting.append(rest)
+            n_waiting += len(rest)
     if waiting:
         yield np.concatenate(waiting)
 

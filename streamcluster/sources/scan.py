@@ -100,7 +100,8 @@ class Patterns:
 
 
 def _compile(globs: Iterable[str]) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    names, paths = [], []
+    names: list[str] = []
+    paths: list[str] = []
     for glob in (glob.lower().rstrip("/") for glob in globs):
         (paths if "/" in glob else names).append(fnmatch.translate(glob))
     return re.compile("|".join(names) or "(?!)"), re.compile("|".join(paths) or "(?!)")

@@ -8,7 +8,7 @@ all it points to is on the disk; so a kill, a full disk or a power cut leaves th
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
 
 from streamcluster.config import StoreDefaults
 from streamcluster.errors import FitNotFoundError, StoreFormatError, StoreNotFoundError
@@ -61,7 +62,7 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int = FORMAT_VERSION
     image_size: int
-    aspect: str
+    aspect: Literal["squash", "pad", "crop"]
     background: str
     seed: int
     block_rows: int
@@ -155,8 +156,8 @@ class Collection:
             states = columns["state"]
             by_state += np.bincount(states, minlength=len(STATES))
             labels = fit.labels(rows) if fit else np.empty(0, np.int32)
-            grouped += np.count_nonzero((states[: len(labels)] == LIVE) & (labels >= 0))
-        rejected = np.count_nonzero(self.rejects.column("state") == LIVE)
+            grouped += int(np.count_nonzero((states[: len(labels)] == LIVE) & (labels >= 0)))
+        rejected = int(np.count_nonzero(self.rejects.column("state") == LIVE))
         return Counts(int(by_state[LIVE]), int(by_state[GONE]), int(by_state[REPLACED]), grouped, rejected)
 
     def fit(self, name: str | None = None) -> Fit:
@@ -269,11 +270,14 @@ class CollectionWriter(Collection):
             with writing_to(self.root):
                 flush_files(table.update(rows, columns), self.root)
 
-    def remember_sources(self, sources: Sequence[str], include: tuple[str, ...], exclude: tuple[str, ...]) -> None:
-        """Add to the folders that make up this collection, and note which of their files were taken last."""
-        merged = tuple(dict.fromkeys([*self.pointer.sources, *map(encode_path, sources)]))
-        if (merged, include, exclude) != (self.pointer.sources, self.pointer.include, self.pointer.exclude):
-            self._commit(sources=merged, include=include, exclude=exclude)
+    def remember_sources(
+        self, present: Iterable[str], absent: Iterable[str], include: tuple[str, ...], exclude: tuple[str, ...]
+    ) -> None:
+        """Add to the folders that make up this collection or take away from them, and note which files were taken."""
+        merged = dict.fromkeys([*self.pointer.sources, *sorted(map(encode_path, present))])
+        kept = tuple(source for source in merged if source not in set(map(encode_path, absent)))
+        if (kept, include, exclude) != (self.pointer.sources, self.pointer.include, self.pointer.exclude):
+            self._commit(sources=kept, include=include, exclude=exclude)
 
     def draft_fit(self, key: str) -> FitDraft:
         """Return the unfinished fit that `key` describes, as far as an interrupted run got, or a new one."""
@@ -349,7 +353,7 @@ def store_exists(path: str) -> bool:
 
 
 def _is_free(root: str) -> bool:
-    """True where a store may be made: nothing is there, or an empty folder."""
+    """Whether a store may be made here: nothing is there, or an empty folder."""
     if not os.path.lexists(root):
         return True
     return os.path.isdir(root) and not os.listdir(root)
@@ -366,7 +370,7 @@ def _create(root: str, layout: StoreDefaults) -> None:
             shape=(0, layout.image_size, layout.image_size, 3),
             chunks=(block_rows, layout.image_size, layout.image_size, 3),
             dtype="uint8",
-            compressors=zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
+            compressors=BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
             attributes={"meaning": "RGB thumbnails; row i belongs to row i of catalog"},
         )
         Table.create(group, "catalog", CATALOG)

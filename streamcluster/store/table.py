@@ -148,7 +148,7 @@ def _open(group: zarr.Group, name: str, kind: type[NodeT]) -> NodeT:
         node = None
     if not isinstance(node, kind):
         raise StoreFormatError(
-            f"{printable(str(group.store_path))}: {name} is missing or damaged; bring it back from a copy of the store, "
+            f"{printable(str(group.store_path))}: {name} is missing or damaged; bring it back from a copy, "
             "or ingest into another --store"
         )
     return node

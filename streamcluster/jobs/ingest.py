@@ -3,8 +3,8 @@
     scan ─▶ what is new ─▶ parts of files ─decode─▶ parts of pictures ─pack─▶ blocks ─write─▶ rows ─▶ commit
 
 Parts and blocks are streams: a few are in memory at a time. Files are taken in a seeded order that has nothing to do
-with their folders, unreadable ones take no row, and rows are packed in order; so a run that was stopped and resumed lays
-down the very rows of a run that was not.
+with their folders, unreadable ones take no row, and rows are packed in order; so a run that was stopped and resumed
+lays down the very rows of a run that was not.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from streamcluster.errors import (
     NoPicturesError,
     OversizePictureError,
     SettingsConflictError,
+    SourceNotFoundError,
     UnreadablePictureError,
 )
 from streamcluster.runtime.execution import Executor, using
@@ -34,7 +35,7 @@ from streamcluster.runtime.memory import MIB, MemoryGate, peak_bytes, room_bytes
 from streamcluster.runtime.paths import decode_path, encode_path, printable, system_path
 from streamcluster.runtime.progress import Progress
 from streamcluster.sources.decode import DecodeOptions, Picture, file_digest, read_picture
-from streamcluster.sources.scan import FileChange, FoundFile, KnownPicture, KnownReject, Patterns, Scan, check_source
+from streamcluster.sources.scan import FoundFile, KnownPicture, KnownReject, Patterns, Scan, check_source
 from streamcluster.store.collection import (
     BLOCK_BYTES,
     Collection,
@@ -142,8 +143,7 @@ def ingest(
     """
     progress = progress or Progress()
     sources = [os.path.abspath(source) for source in settings.sources]
-    for source in sources:
-        check_source(source)
+    absent = check_sources(sources, settings)
     layout = resolve_layout(settings)
     patterns = Patterns(settings.include, settings.exclude)
     own_folder = os.path.abspath(settings.store)
@@ -153,14 +153,39 @@ def ingest(
         using(executor, settings.workers) as running,
     ):
         with progress.stage("scan", None, "files"):
-            scan.list_sources(progress.advance)
+            scan.list_sources(progress.advance, absent)
         if not store_exists(settings.store):
             scan.check_found()
         with open_for_writing(settings.store, create=layout) as collection:
             settled = _settle_known(collection, scan, settings.allow_gone, running)
-            collection.remember_sources(sources, settings.include, settings.exclude)
+            collection.remember_sources(set(sources) - absent, absent, settings.include, settings.exclude)
             tally = _take_in(collection, scan, settings, running, progress)
             return _report(collection, scan, settled, tally)
+
+
+def check_sources(sources: Iterable[str], settings: IngestSettings) -> set[str]:
+    """Return the sources that are not there any more, and that a person allows to be gone.
+
+    Raises
+    ------
+    SourceError
+        A source is missing or is no folder.
+    """
+    known = open_collection(settings.store).sources if store_exists(settings.store) else ()
+    absent = set()
+    for source in sources:
+        try:
+            check_source(source)
+        except SourceNotFoundError:
+            if source not in known:
+                raise
+            if not settings.allow_gone:
+                raise SourceNotFoundError(
+                    f"{printable(source)} was there last time and is not now; is it mounted? Nothing was changed. "
+                    "Use --allow-gone if it is really gone"
+                ) from None
+            absent.add(source)
+    return absent
 
 
 def resolve_layout(settings: IngestSettings) -> StoreDefaults:
@@ -195,19 +220,24 @@ class Settled:
 
 
 def _settle_known(collection: CollectionWriter, scan: Scan, allow_gone: bool, executor: Executor) -> Settled:
-    """Bring the rows of known files up to date: gone, back, moved, or only touched."""
+    """Bring the rows of known files up to date: gone, back, moved, or only touched.
+
+    Each step may be the last one before a kill: what was done stays done, and the next run finds the rest to do.
+    """
     scan.compare(known_pictures(collection), known_rejects(collection))
-    touched, moved = _same_pictures(scan, executor)
+    moved = _recognise(scan, executor)
     if not allow_gone:
         scan.check_vanished()
-    gone = scan.missing()
-    table = collection.catalog
-    collection.set_state(table, gone, GONE)
+    catalog, gone, settled = collection.catalog, scan.missing(), list(scan.settled())
+    collection.set_state(catalog, scan.overwritten(), REPLACED)
+    collection.set_state(collection.rejects, scan.overwritten_rejects(), REPLACED)
+    collection.set_state(catalog, gone, GONE)
     collection.set_state(collection.rejects, scan.missing_rejects(), GONE)
-    collection.update(table, [c.row for c in moved], {"path": [encode_path(c.path) for c in moved]})
-    collection.update(table, [c.row for c in touched + moved], {"mtime_ns": [c.mtime_ns for c in touched + moved]})
-    collection.set_state(table, [*scan.back(), *(c.row for c in touched + moved)], LIVE)
-    return Settled(len(moved), len(gone))
+    rows = [known.row for known in settled]
+    collection.update(catalog, rows, {"path": [encode_path(known.path) for known in settled]})
+    collection.update(catalog, rows, {"mtime_ns": [known.mtime_ns for known in settled]})
+    collection.set_state(catalog, [*scan.back(), *rows], LIVE)
+    return Settled(moved, len(gone))
 
 
 def known_pictures(collection: Collection) -> Iterator[KnownPicture]:
@@ -228,22 +258,19 @@ def known_rejects(collection: Collection) -> Iterator[KnownReject]:
             yield KnownReject(row, decode_path(path), size, mtime_ns, oversize)
 
 
-def _same_pictures(scan: Scan, executor: Executor) -> tuple[list[FileChange], list[FileChange]]:
-    """Return (touched, moved): known pictures whose bytes lie in a file with another time, or at another path."""
-    candidates = scan.touched()
-    digests = executor.map(_digest_if_readable, (change.path for change, _ in candidates))
-    touched = [change for (change, known), digest in zip(candidates, digests, strict=True) if digest == known]
-    moved = []
-    strangers = scan.move_candidates()
-    for (path, mtime_ns), digest in zip(
-        strangers, executor.map(_digest_if_readable, (path for path, _ in strangers)), strict=True
-    ):
-        row = scan.take_missing(digest) if digest else None
-        if row is not None:
-            moved.append(FileChange(row, path, mtime_ns))
-    for change in touched + moved:
-        scan.settle(change.path)
-    return touched, moved
+def _recognise(scan: Scan, executor: Executor) -> int:
+    """Settle the files that hold a known picture under another time or path; return how many are at another path."""
+    touched = executor.map(lambda file: (*file, _digest_if_readable(file[0])), scan.touched())
+    for path, row, known_digest, digest in touched:
+        if digest == known_digest:
+            scan.settle(path, row)
+    moved = 0
+    for path, digest in executor.map(lambda path: (path, _digest_if_readable(path)), scan.strangers()):
+        missing_row = scan.take_missing(digest) if digest else None
+        if missing_row is not None:
+            scan.settle(path, missing_row)
+            moved += 1
+    return moved
 
 
 def _digest_if_readable(path: str) -> bytes | None:
@@ -289,10 +316,11 @@ def _part_decoder(
     layout = collection.pointer
     in_flight = executor.window * max(PART_BYTES, collection.thumbnail_bytes) + BLOCKS_IN_MEMORY * BLOCK_BYTES
     room = room_bytes(settings.memory, in_flight + MIN_DECODE_BYTES, "reading pictures")
+    red, green, blue = bytes.fromhex(layout.background[1:])
     options = DecodeOptions(
         image_size=layout.image_size,
         aspect=layout.aspect,
-        background=tuple(bytes.fromhex(layout.background[1:])),
+        background=(red, green, blue),
         max_pixels=settings.max_pixels,
     )
     gate = MemoryGate(room - in_flight)
@@ -382,7 +410,7 @@ def _reject_columns(refused: list[Outcome]) -> dict[str, list[Any]]:
 
 
 def _report(collection: CollectionWriter, scan: Scan, settled: Settled, tally: Tally) -> IngestReport:
-    postponed = {path: "cannot be listed" for path in sorted(scan.listing.unreadable)} | tally.postponed
+    postponed = dict.fromkeys(sorted(scan.listing.unreadable), "cannot be listed") | tally.postponed
     decoded = tally.new + tally.changed + tally.rejected + len(tally.postponed)
     known_rejects = scan.count_known_rejects()
     counts = collection.counts()
