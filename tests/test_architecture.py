@@ -22,7 +22,7 @@ DOORS = {
     "zarr": {"store"},
     "sklearn": {"learn", "jobs.demo"},
     "dask": {"runtime.execution", "learn.kmeans", "jobs.fit"},
-    "cv2": {"sources.decode", "learn.features", "jobs.demo"},
+    "cv2": {"sources.decode", "sources.measure", "learn.features", "jobs.demo"},
     "filelock": {"runtime.locks"},
     "sqlite3": {"sources.scan", "destination"},
     "rich": {"console"},

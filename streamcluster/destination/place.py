@@ -6,7 +6,6 @@ Nothing here decides anything, and no function overwrites a file that its caller
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 import sys
@@ -18,6 +17,7 @@ from typing import Literal
 import msgspec
 
 from streamcluster.errors import DestinationError
+from streamcluster.runtime.digests import digest_of, file_digest
 from streamcluster.runtime.paths import printable, system_path
 
 #: Every file of ours that has not got its name yet begins so; what a kill leaves behind is known by it.
@@ -74,7 +74,7 @@ def _is_junction(status: os.stat_result) -> bool:
 
 def link_digest(target: str) -> bytes:
     """Return what stands for the content of a symbolic link."""
-    return hashlib.blake2b(target.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return digest_of(target.encode("utf-8", "surrogatepass"))
 
 
 def content_digest(path: str) -> bytes | None:
@@ -82,8 +82,7 @@ def content_digest(path: str) -> bytes | None:
     try:
         if os.path.islink(system_path(path)):
             return link_digest(os.readlink(system_path(path)))
-        with open(system_path(path), "rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+        return file_digest(path)
     except OSError:
         return None
 

@@ -9,13 +9,14 @@ lays down the very rows of a run that was not.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,13 @@ from streamcluster.errors import (
     SourceNotFoundError,
     UnreadablePictureError,
 )
+from streamcluster.runtime.digests import file_digest
 from streamcluster.runtime.execution import Executor, using
 from streamcluster.runtime.memory import MIB, MemoryGate, peak_bytes, room_bytes
-from streamcluster.runtime.paths import decode_path, encode_path, printable, system_path
+from streamcluster.runtime.paths import decode_path, encode_path, printable
 from streamcluster.runtime.progress import Progress
-from streamcluster.sources.decode import DecodeOptions, Picture, file_digest, read_picture
+from streamcluster.sources.decode import SAMPLE_SIDE, Decoded, DecodeOptions, read_pictures
+from streamcluster.sources.measure import Picture, measure_pictures
 from streamcluster.sources.scan import FoundFile, KnownPicture, KnownReject, Patterns, Scan, check_source
 from streamcluster.store.collection import (
     BLOCK_BYTES,
@@ -47,10 +50,16 @@ from streamcluster.store.collection import (
 )
 from streamcluster.store.table import GONE, LIVE, REPLACED
 
+log = logging.getLogger(__name__)
+
 #: Files of one decode task: enough to hide the cost of a task, few enough that a stop is quick.
 PART_FILES = 64
 #: Thumbnails of one decode task, where they are large.
 PART_BYTES = MIB
+#: A sample that waits to be measured, its luma and its Laplacian, for each file of a part that is being decoded.
+SAMPLE_BYTES = 16 * SAMPLE_SIDE**2
+#: What a worker decodes without asking for room: a picture of half a million pixels.
+SMALL_DECODE_BYTES = 8 * MIB
 #: Files, or seconds, between two commits; a commit takes some 50 ms.
 COMMIT_FILES = 4096
 COMMIT_SECONDS = 10.0
@@ -87,11 +96,17 @@ class Outcome:
 
     file: FoundFile
     picture: Picture | None = None
-    size: int = 0
-    mtime_ns: int = 0
     reason: str = ""
     oversize: bool = False
     passing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What became of some files; uint8 (n, S, S, 3) thumbnails of those that are pictures, in their order."""
+
+    outcomes: list[Outcome]
+    thumbnails: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,9 +311,9 @@ def _take_in(
     with progress.stage("decode", n_files):
         parts = executor.map(decode, _parts_until_stop(scan.to_decode(), part_files, progress))
         blocks = _pack(collection, parts)
-        for block in executor.map(partial(_write, collection), blocks, window=2):
-            waiting += block.outcomes
-            progress.advance(len(block.outcomes))
+        for outcomes in executor.map(partial(_write, collection), blocks, window=2):
+            waiting += outcomes
+            progress.advance(len(outcomes))
             if len(waiting) >= COMMIT_FILES or time.monotonic() - committed_at > COMMIT_SECONDS:
                 _commit(collection, waiting, tally)
                 waiting, committed_at = [], time.monotonic()
@@ -311,39 +326,36 @@ def _take_in(
 
 def _part_decoder(
     collection: CollectionWriter, settings: IngestSettings, executor: Executor
-) -> Callable[[list[FoundFile]], list[Outcome]]:
+) -> Callable[[list[FoundFile]], Part]:
     """Return the decode task, with the memory that the budget leaves for encoded and decoded files."""
     layout = collection.pointer
-    in_flight = executor.window * max(PART_BYTES, collection.thumbnail_bytes) + BLOCKS_IN_MEMORY * BLOCK_BYTES
-    room = room_bytes(settings.memory, in_flight + MIN_DECODE_BYTES, "reading pictures")
+    parts = executor.window * max(PART_BYTES, collection.thumbnail_bytes)
+    samples = executor.workers * PART_FILES * SAMPLE_BYTES
+    planned = parts + samples + executor.workers * SMALL_DECODE_BYTES + BLOCKS_IN_MEMORY * BLOCK_BYTES
+    room = room_bytes(settings.memory, planned + MIN_DECODE_BYTES, "reading pictures")
     red, green, blue = bytes.fromhex(layout.background[1:])
-    options = DecodeOptions(
-        image_size=layout.image_size,
-        aspect=layout.aspect,
-        background=(red, green, blue),
-        max_pixels=settings.max_pixels,
-    )
-    gate = MemoryGate(room - in_flight)
-    return lambda files: [decode_file(file, options, gate) for file in files]
+    options = DecodeOptions(layout.image_size, layout.aspect, (red, green, blue), settings.max_pixels)
+    return partial(decode_part, options=options, gate=MemoryGate(room - planned, SMALL_DECODE_BYTES))
 
 
-def decode_file(file: FoundFile, options: DecodeOptions, gate: MemoryGate) -> Outcome:
-    """Return what becomes of one file; nothing that is wrong with it is raised."""
-    try:
-        return Outcome(file, read_picture(file.path, options, gate))
-    except UnreadablePictureError as error:
-        return _refuse(file, error)
-    except OSError as error:
-        return Outcome(file, reason=error.strerror or str(error), passing=True)
+def decode_part(files: list[FoundFile], options: DecodeOptions, gate: MemoryGate) -> Part:
+    """Read some files; nothing that is wrong with one of them is raised."""
+    read = read_pictures([file.path for file in files], options, gate)
+    decoded = [picture for picture in read if isinstance(picture, Decoded)]
+    pictures = iter(measure_pictures(decoded))
+    outcomes = [
+        Outcome(file, next(pictures)) if isinstance(result, Decoded) else _explain(file, result)
+        for file, result in zip(files, read, strict=True)
+    ]
+    side = options.image_size
+    thumbnails = np.array([picture.thumbnail for picture in decoded], np.uint8).reshape(-1, side, side, 3)
+    return Part(outcomes, thumbnails)
 
 
-def _refuse(file: FoundFile, error: UnreadablePictureError) -> Outcome:
-    try:
-        status = os.stat(system_path(file.path))
-    except OSError as gone:
-        return Outcome(file, reason=gone.strerror or str(gone), passing=True)
-    oversize = isinstance(error, OversizePictureError)
-    return Outcome(file, None, status.st_size, status.st_mtime_ns, str(error), oversize)
+def _explain(file: FoundFile, error: UnreadablePictureError | OSError) -> Outcome:
+    if isinstance(error, UnreadablePictureError):
+        return Outcome(file, reason=str(error), oversize=isinstance(error, OversizePictureError))
+    return Outcome(file, reason=error.strerror or str(error), passing=True)
 
 
 def _parts_until_stop(files: Iterator[FoundFile], n: int, progress: Progress) -> Iterator[list[FoundFile]]:
@@ -351,26 +363,28 @@ def _parts_until_stop(files: Iterator[FoundFile], n: int, progress: Progress) ->
         yield part
 
 
-def _pack(collection: CollectionWriter, parts: Iterable[list[Outcome]]) -> Iterator[Block]:
+def _pack(collection: CollectionWriter, parts: Iterable[Part]) -> Iterator[Block]:
     """Yield whole blocks, the first with the rows that are already committed in it, and the last as full as it is."""
     block_rows = collection.pointer.block_rows
     start = collection.n_rows - collection.n_rows % block_rows
     block = Block(start, list(collection.thumbnails(slice(start, collection.n_rows))), [])
-    for outcome in chain.from_iterable(parts):
-        block.outcomes.append(outcome)
-        if outcome.picture is not None:
-            block.thumbnails.append(outcome.picture.thumbnail)
-        if len(block.thumbnails) == block_rows:
-            yield block
-            block = Block(block.start + block_rows, [], [])
+    for part in parts:
+        thumbnails = iter(part.thumbnails)
+        for outcome in part.outcomes:
+            block.outcomes.append(outcome)
+            if outcome.picture is not None:
+                block.thumbnails.append(next(thumbnails))
+            if len(block.thumbnails) == block_rows:
+                yield block
+                block = Block(block.start + block_rows, [], [])
     if block.outcomes:
         yield block
 
 
-def _write(collection: CollectionWriter, block: Block) -> Block:
+def _write(collection: CollectionWriter, block: Block) -> list[Outcome]:
     if block.thumbnails:
         collection.write_block(block.start, np.stack(block.thumbnails))
-    return block
+    return block.outcomes
 
 
 def _commit(collection: CollectionWriter, outcomes: list[Outcome], tally: Tally) -> None:
@@ -388,6 +402,10 @@ def _commit(collection: CollectionWriter, outcomes: list[Outcome], tally: Tally)
     tally.new += sum(file.row is None for file, _ in taken)
     tally.changed += sum(file.row is not None for file, _ in taken)
     tally.rejected += len(refused)
+    for outcome in outcomes:
+        if outcome.reason:
+            what = "left for next time" if outcome.passing else "rejected"
+            log.debug("%s: %s: %s", what, printable(outcome.file.path), outcome.reason)
     tally.postponed |= {o.file.path: o.reason for o in outcomes if o.passing}
 
 
@@ -401,12 +419,15 @@ def _picture_columns(taken: list[tuple[FoundFile, Picture]]) -> dict[str, list[A
 
 
 def _reject_columns(refused: list[Outcome]) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {
-        name: [getattr(outcome, name) for outcome in refused] for name in ("size", "mtime_ns", "reason", "oversize")
+    """Return the rejects' rows, with size and time as the scan saw them: a file that changed since is tried again."""
+    return {
+        "path": [encode_path(outcome.file.path) for outcome in refused],
+        "size": [outcome.file.size for outcome in refused],
+        "mtime_ns": [outcome.file.mtime_ns for outcome in refused],
+        "reason": [outcome.reason for outcome in refused],
+        "oversize": [outcome.oversize for outcome in refused],
+        "state": [LIVE] * len(refused),
     }
-    columns["path"] = [encode_path(outcome.file.path) for outcome in refused]
-    columns["state"] = [LIVE] * len(refused)
-    return columns
 
 
 def _report(collection: CollectionWriter, scan: Scan, settled: Settled, tally: Tally) -> IngestReport:

@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from streamcluster.errors import BudgetError
 
@@ -26,15 +26,17 @@ class MemoryGate:
     ----------
     capacity_bytes : int
         What all holders together may take.
+    small_bytes : int
+        Work of up to this size passes without asking: whoever plans the memory sets it aside for each worker.
     """
 
-    def __init__(self, capacity_bytes: int) -> None:
+    def __init__(self, capacity_bytes: int, small_bytes: int = 0) -> None:
         self.capacity_bytes = capacity_bytes
+        self._small_bytes = small_bytes
         self._free = capacity_bytes
         self._changed = threading.Condition()
 
-    @contextmanager
-    def hold(self, n_bytes: int) -> Iterator[None]:
+    def hold(self, n_bytes: int) -> AbstractContextManager[None]:
         """Wait until `n_bytes` are free, and hold them inside the `with` block.
 
         Raises
@@ -42,6 +44,10 @@ class MemoryGate:
         ValueError
             `n_bytes` is more than the whole room, so waiting would never end.
         """
+        return nullcontext() if n_bytes <= self._small_bytes else self._hold_large(n_bytes)
+
+    @contextmanager
+    def _hold_large(self, n_bytes: int) -> Iterator[None]:
         if n_bytes > self.capacity_bytes:
             raise ValueError(f"{n_bytes} bytes never fit a room of {self.capacity_bytes}")
         with self._changed:

@@ -22,6 +22,7 @@ from zarr.codecs import BloscCodec
 from streamcluster.config import StoreDefaults
 from streamcluster.errors import FitNotFoundError, StoreFormatError, StoreNotFoundError
 from streamcluster.runtime.blocks import tile_rows
+from streamcluster.runtime.digests import DIGEST_BYTES
 from streamcluster.runtime.locks import exclusive
 from streamcluster.runtime.memory import MIB
 from streamcluster.runtime.paths import decode_path, encode_path, printable
@@ -41,7 +42,7 @@ CATALOG = (
     Column("mtime_ns", "int64", "modification time of the file, nanoseconds since 1970"),
     Column("width", "int32", "pixels, upright"),
     Column("height", "int32", "pixels, upright"),
-    Column("digest", "uint8", "BLAKE2b of the file's bytes, 16 bytes", (16,)),
+    Column("digest", "uint8", "SHA-256 of the file's bytes", (DIGEST_BYTES,)),
     Column("phash", "uint64", "perceptual hash: signs of an 8 by 8 DCT"),
     Column("brightness", "float32", "mean luma, 0 to 255"),
     Column("sharpness", "float32", "variance of the Laplacian of the luma"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 import os
 import struct
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -18,17 +21,28 @@ import pytest
 from PIL import Image, ImageFilter, ImageOps
 
 from streamcluster.errors import ChangedWhileReadError, OversizePictureError, UnreadablePictureError
+from streamcluster.runtime.digests import file_digest
 from streamcluster.runtime.memory import MIB, MemoryGate
 from streamcluster.sources import decode
-from streamcluster.sources.decode import Aspect, DecodeOptions, Picture, file_digest, read_picture, resize
+from streamcluster.sources.decode import Aspect, Decoded, DecodeOptions, read_pictures, resize
 from streamcluster.sources.header import Header, read_header
+from streamcluster.sources.measure import measure_pictures
 
 DAMAGED = Path(__file__).resolve().parents[3] / "shared" / "data" / "damaged"
 ROOM = MemoryGate(1 << 30)
 
 
-def read(path: Path | str, **options: Any) -> Picture:
-    return read_picture(os.fspath(path), DecodeOptions(**options), ROOM)
+def read(path: Path | str, **options: Any) -> SimpleNamespace:
+    """Return all that is kept of a picture: its thumbnail and what the catalogue says."""
+    decoded = read_picture(os.fspath(path), DecodeOptions(**options), ROOM)
+    return SimpleNamespace(thumbnail=decoded.thumbnail, **dataclasses.asdict(measure_pictures([decoded])[0]))
+
+
+def read_picture(path: str, options: DecodeOptions, gate: MemoryGate) -> Decoded:
+    (result,) = read_pictures([path], options, gate)
+    if isinstance(result, Decoded):
+        return result
+    raise result
 
 
 def quadrants(width: int = 160, height: int = 96) -> Image.Image:
@@ -296,7 +310,6 @@ def test_every_shape_fits(tmp_path: Path, aspect: Aspect, size: tuple[int, int],
     Image.new("RGB", size, (9, 99, 199)).save(tmp_path / "odd.png")
     picture = read(tmp_path / "odd.png", aspect=aspect, image_size=image_size, background=(9, 99, 199))
     assert picture.thumbnail.shape == (image_size, image_size, 3)
-    assert picture.thumbnail.flags.c_contiguous
     assert (picture.thumbnail == (9, 99, 199)).all()
 
 
@@ -356,7 +369,7 @@ def test_digest_is_of_the_whole_file(tmp_path: Path, size: tuple[int, int]) -> N
     Image.effect_noise(size, 80).save(path)
     assert (path.stat().st_size > 1 << 16) == (size != (64, 64))
     picture = read(path)
-    assert picture.digest == file_digest(str(path)) == hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+    assert picture.digest == file_digest(str(path)) == hashlib.sha256(path.read_bytes()).digest()
     assert (picture.size, picture.mtime_ns) == (path.stat().st_size, path.stat().st_mtime_ns)
 
 
@@ -455,15 +468,21 @@ def test_a_file_that_changes_is_not_taken(
     path = tmp_path / "p.png"
     Image.effect_noise(size, 80).save(path)
 
-    def parse_then_change(file: Any) -> Header:
-        header = read_header(file)
-        if change == "touch":
-            os.utime(path, ns=(1, 1))
-        else:
-            os.truncate(path, path.stat().st_size + (100 if change == "grow" else -100))
-        return header
+    def then_change(step: Callable[..., Any]) -> Callable[..., Any]:
+        def both(*arguments: Any) -> Any:
+            result = step(*arguments)
+            if change == "touch":
+                os.utime(path, ns=(1, 1))
+            else:
+                os.truncate(path, path.stat().st_size + (100 if change == "grow" else -100))
+            return result
 
-    monkeypatch.setattr(decode, "read_header", parse_then_change)
+        return both
+
+    if size == (64, 64):
+        monkeypatch.setattr(decode.os, "read", then_change(os.read))
+    else:
+        monkeypatch.setattr(decode, "read_header", then_change(read_header))
     with pytest.raises(ChangedWhileReadError):
         read(path)
 

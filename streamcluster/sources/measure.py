@@ -1,0 +1,125 @@
+"""What is measured of pictures while they are in hand: perceptual hash, brightness, sharpness.
+
+Pictures are measured many at a time, as one stack for each size: a call of OpenCV or NumPy costs more than its work on
+so few pixels, and each one that frees the interpreter's lock is a chance that the threads wait for one another.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamcluster.sources.decode import Decoded, Pixels, resize
+
+HASH_SIDE: Final = 32
+HASH_FREQUENCIES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What the catalogue keeps of a picture.
+
+    Attributes
+    ----------
+    width, height, size, mtime_ns, digest
+        As in `Decoded`.
+    phash : int
+        64-bit perceptual hash, see `perceptual_hashes`.
+    brightness : float
+        Mean luma (ITU-R BT.601), 0 to 255.
+    sharpness : float
+        See `sharpnesses`.
+    """
+
+    width: int
+    height: int
+    size: int
+    mtime_ns: int
+    digest: bytes
+    phash: int
+    brightness: float
+    sharpness: float
+
+
+def measure_pictures(decoded: Sequence[Decoded]) -> list[Picture]:
+    """Return what the catalogue keeps of these pictures, in their order."""
+    by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for i, picture in enumerate(decoded):
+        by_shape[picture.sample.shape].append(i)
+    measured: dict[int, tuple[int, float, float]] = {}
+    for indices in by_shape.values():
+        luma = stack_luma([decoded[i].sample for i in indices])
+        small = shrink_stack(luma, HASH_SIDE)
+        values = (perceptual_hashes(small), small.mean(axis=(1, 2)), sharpnesses(luma))
+        measured.update(zip(indices, zip(*(v.tolist() for v in values), strict=True), strict=True))
+    return [Picture(d.width, d.height, d.size, d.mtime_ns, d.digest, *measured[i]) for i, d in enumerate(decoded)]
+
+
+def stack_luma(samples: Sequence[Pixels]) -> Pixels:
+    """Return the uint8 (n, h, w) luma of BGR pictures of one size."""
+    n, (height, width, _) = len(samples), samples[0].shape
+    tall = np.concatenate(samples)
+    return cast(Pixels, cv2.cvtColor(tall, cv2.COLOR_BGR2GRAY)).reshape(n, height, width)
+
+
+def shrink_stack(luma: Pixels, side: int) -> Pixels:
+    """Return uint8 (n, side, side), each picture resized on its own."""
+    n, height, width = luma.shape
+    if height % side or width % side:
+        return np.stack([resize(picture, side, side) for picture in luma])
+    # Halving averages whole cells, so that one call on the tall picture mixes no two pictures; it is also the factor
+    # that OpenCV has a fast way for: 128 to 32 pixels in 2 µs a picture instead of 11.
+    tall = luma.reshape(n * height, width)
+    while height % (2 * side) == 0 == width % (2 * side):
+        height, width = height // 2, width // 2
+        tall = resize(tall, width, n * height)
+    return resize(tall, side, n * side).reshape(n, side, side)
+
+
+def sharpnesses(luma: Pixels) -> NDArray[np.float64]:
+    """Return the variance of the Laplacian (4 neighbours) of each of (n, h, w), in squared luma steps.
+
+    Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000. One scale for all pictures makes
+    the values comparable; blur that is finer than it goes unseen. With the border repeated the Laplacian sums to zero,
+    so its mean square is its variance.
+    """
+    n, height, width = luma.shape
+    tall = luma.reshape(n * height, width)
+    laplacian = cv2.Laplacian(tall, cv2.CV_16S, borderType=cv2.BORDER_REPLICATE)
+    # Where two pictures meet, each saw the other's row instead of its own border again.
+    step = luma[1:, 0].astype(np.int16) - luma[:-1, -1]
+    rows = laplacian.reshape(n, height, width)
+    rows[1:, 0] += step
+    rows[:-1, -1] -= step
+    energies = np.array([cv2.norm(picture, cv2.NORM_L2SQR) for picture in rows], np.float64)
+    return cast("NDArray[np.float64]", energies / (height * width))
+
+
+def perceptual_hashes(luma: Pixels) -> NDArray[np.uint64]:
+    """Return the 64-bit DCT hash of each uint8 (n, 32, 32) luma.
+
+    The 8 × 8 lowest frequencies, each against their median, row by row from the highest bit down (Zauner,
+    "Implementation and benchmarking of perceptual image hash functions", 2010, 3.2.1). Half a luma step of tolerance
+    keeps rounding out of the hashes of plain pictures.
+    """
+    spectra = _COSINES @ luma.astype(np.float32) @ _COSINES.T
+    low = spectra.reshape(len(luma), HASH_FREQUENCIES**2)
+    threshold = np.median(low, axis=1, keepdims=True) + np.float32(0.5)
+    return np.packbits(low > threshold, axis=1).view(">u8").ravel().astype(np.uint64)
+
+
+def _cosines() -> NDArray[np.float32]:
+    """Return the first rows of the orthonormal DCT-II of length `HASH_SIDE`."""
+    frequency, place = np.ogrid[:HASH_FREQUENCIES, :HASH_SIDE]
+    rows = np.cos(np.pi / HASH_SIDE * (place + 0.5) * frequency) * np.sqrt(2 / HASH_SIDE)
+    rows[0] /= np.sqrt(2)
+    return np.asarray(rows, np.float32)
+
+
+_COSINES: Final = _cosines()
