@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import inspect
 import json
 import logging
@@ -177,6 +178,8 @@ def run_job(name: str, make_settings: Callable[[], Any], output: Output) -> None
         try:
             settings = make_settings()
             job = getattr(import_module(f"streamcluster.jobs.{name}"), name)
+            gc.freeze()
+            gc.enable()
             takes_progress = "progress" in inspect.signature(job).parameters
             report = job(settings, progress=progress) if takes_progress else job(settings)
         except StreamclusterError as error:

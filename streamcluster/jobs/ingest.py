@@ -261,7 +261,7 @@ def known_pictures(collection: Collection) -> Iterator[KnownPicture]:
         "path", "size", "mtime_ns", "digest", "state"
     ):
         if state != REPLACED:
-            yield KnownPicture(row, decode_path(path), size, mtime_ns, digest.tobytes(), state == LIVE)
+            yield KnownPicture(decode_path(path), row, size, mtime_ns, digest.tobytes(), state == LIVE)
 
 
 def known_rejects(collection: Collection) -> Iterator[KnownReject]:
@@ -270,7 +270,7 @@ def known_rejects(collection: Collection) -> Iterator[KnownReject]:
         "path", "size", "mtime_ns", "oversize", "state"
     ):
         if state == LIVE:
-            yield KnownReject(row, decode_path(path), size, mtime_ns, oversize)
+            yield KnownReject(decode_path(path), row, size, mtime_ns, oversize)
 
 
 def _recognise(scan: Scan, executor: Executor) -> int:

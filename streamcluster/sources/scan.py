@@ -15,10 +15,15 @@ import sqlite3
 import stat
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from streamcluster.errors import NoPicturesError, SourceError, SourceNotFoundError, SourceVanishedError
 from streamcluster.runtime.paths import printable, system_path
 
+#: Files between two reports of progress.
+ADVANCE_FILES = 100
+#: What the scratch database keeps in memory.
+CACHE_BYTES = 16 << 20
 #: A folder that holds this one is an export of ours: its pictures are copies, not sources.
 EXPORT_MARKER = ".streamcluster"
 
@@ -39,24 +44,22 @@ class FoundFile:
     retry: bool
 
 
-@dataclass(frozen=True, slots=True)
-class KnownPicture:
+class KnownPicture(NamedTuple):
     """A row of the catalogue that may still be somewhere: `live` is False for one that was gone last time."""
 
-    row: int
     path: str
+    row: int
     size: int
     mtime_ns: int
     digest: bytes
     live: bool
 
 
-@dataclass(frozen=True, slots=True)
-class KnownReject:
+class KnownReject(NamedTuple):
     """A row of the rejects. `oversize` ones are tried again, since a limit may have been raised."""
 
-    row: int
     path: str
+    row: int
     size: int
     mtime_ns: int
     oversize: bool
@@ -89,36 +92,62 @@ class Patterns:
         self._include_name, self._include_path = _compile(include)
         self._exclude_name, self._exclude_path = _compile(exclude)
 
-    def takes_file(self, name: str, relative: str) -> bool:
-        """Whether this file is a candidate."""
-        wanted = self._include_name.match(name.lower()) or self._include_path.match(relative.lower())
-        return bool(wanted) and self.enters(name, relative)
+    def takes_file(self, prefix: str, name: str) -> bool:
+        """Whether the file of this name, in the folder at `prefix` in its source, is a candidate."""
+        wanted = _matches(self._include_name, name) or _matches(self._include_path, prefix, name)
+        return wanted and self.enters(prefix, name)
 
-    def enters(self, name: str, relative: str) -> bool:
+    def enters(self, prefix: str, name: str) -> bool:
         """Whether this folder or file is not excluded."""
-        return not (self._exclude_name.match(name.lower()) or self._exclude_path.match(relative.lower()))
+        return not (_matches(self._exclude_name, name) or _matches(self._exclude_path, prefix, name))
 
 
-def _compile(globs: Iterable[str]) -> tuple[re.Pattern[str], re.Pattern[str]]:
+def _compile(globs: Iterable[str]) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
     names: list[str] = []
     paths: list[str] = []
     for glob in (glob.lower().rstrip("/") for glob in globs):
         (paths if "/" in glob else names).append(fnmatch.translate(glob))
-    return re.compile("|".join(names) or "(?!)"), re.compile("|".join(paths) or "(?!)")
+    return re.compile("|".join(names)) if names else None, re.compile("|".join(paths)) if paths else None
+
+
+def _matches(pattern: re.Pattern[str] | None, *parts: str) -> bool:
+    return pattern is not None and pattern.match("".join(parts).lower()) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """A folder to enter, and its path in its source: empty, or with a `/` at the end."""
+    """A folder to enter: its path, its path in its source (empty, or with a `/` at the end), and its source's length.
+
+    The length is where the path in the source begins in the paths of its files.
+    """
 
     path: str
     prefix: str
+    start: int
+
+    @staticmethod
+    def root(source: str) -> _Folder:
+        """Return a source as a folder to enter."""
+        return _Folder(source, "", len(os.path.join(source, "")))
+
+    def child(self, path: str, name: str) -> _Folder:
+        """Return a folder in this one."""
+        return _Folder(path, f"{self.prefix}{name}/", self.start)
+
+
+class FoundEntry(NamedTuple):
+    """A candidate file; its path in its source begins at the character `start` of its path."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    start: int
 
 
 def walk(
     sources: Iterable[str], patterns: Patterns, skip: Callable[[str], bool], listing: Listing
-) -> Iterator[tuple[str, str, int, int]]:
-    """Yield (path, path in its source, size, mtime_ns) of each candidate file below the sources.
+) -> Iterator[FoundEntry]:
+    """Yield each candidate file below the sources, once.
 
     Hidden names, exports of ours and folders that `skip` names are left out. Links to folders are followed after all
     real folders, and no folder is entered twice, so that loops end and a picture keeps its own path rather than a
@@ -130,7 +159,7 @@ def walk(
         A source cannot be listed.
     """
     entered: set[tuple[int, int]] = set()
-    roots = [_Folder(source, "") for source in sources]
+    roots = [_Folder.root(source) for source in sources]
     folders, linked = roots[::-1], list[_Folder]()
     while folders or linked:
         folder = folders.pop() if folders else linked.pop(0)
@@ -169,40 +198,42 @@ def _list_folder(
     skip: Callable[[str], bool],
     listing: Listing,
     below: list[tuple[bool, _Folder]],
-) -> Iterator[tuple[str, str, int, int]]:
+) -> Iterator[FoundEntry]:
     """Yield the candidate files of one folder as the system lists them, and add its folders to `below`."""
+    inside = os.path.join(folder.path, "")
     with os.scandir(system_path(folder.path)) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            name = entry.name
+            if name.startswith("."):
                 continue
-            path, relative = os.path.join(folder.path, entry.name), folder.prefix + entry.name
+            path = inside + name
             try:
                 if entry.is_dir():
-                    if patterns.enters(entry.name, relative) and not skip(path):
-                        below.append((entry.is_symlink(), _Folder(path, relative + "/")))
-                elif (status := _candidate_status(entry, relative, patterns)) is None:
+                    if patterns.enters(folder.prefix, name) and not skip(path):
+                        below.append((entry.is_symlink(), folder.child(path, name)))
+                elif (status := _candidate_status(entry, folder.prefix, patterns)) is None:
                     listing.ignored += 1
                 else:
-                    yield path, relative, status.st_size, status.st_mtime_ns
+                    yield FoundEntry(path, status.st_size, status.st_mtime_ns, folder.start)
             except OSError as error:
                 if entry.is_symlink() or not isinstance(error, FileNotFoundError):
                     listing.unreadable[path] = error.strerror or str(error)
 
 
-def _candidate_status(entry: os.DirEntry[str], relative: str, patterns: Patterns) -> os.stat_result | None:
+def _candidate_status(entry: os.DirEntry[str], prefix: str, patterns: Patterns) -> os.stat_result | None:
     """Return the status of a regular file that the patterns take, None for another.
 
     A link to nowhere raises, whatever its ending: it may stand for a folder on a disk that is not mounted.
     """
-    wanted = patterns.takes_file(entry.name, relative)
-    if not wanted and not (entry.is_symlink() and patterns.enters(entry.name, relative)):
+    wanted = patterns.takes_file(prefix, entry.name)
+    if not wanted and not (entry.is_symlink() and patterns.enters(prefix, entry.name)):
         return None
     status = entry.stat()
     return status if wanted and stat.S_ISREG(status.st_mode) else None
 
 
 _TABLES = """
-    CREATE TABLE found (path BLOB PRIMARY KEY, size INT, mtime_ns INT, key INT) WITHOUT ROWID;
+    CREATE TABLE found (path BLOB PRIMARY KEY, size INT, mtime_ns INT, start INT) WITHOUT ROWID;
     CREATE TABLE known (path BLOB PRIMARY KEY, id INT, size INT, mtime_ns INT, digest BLOB, live INT) WITHOUT ROWID;
     CREATE TABLE refused (path BLOB PRIMARY KEY, id INT, size INT, mtime_ns INT, oversize INT) WITHOUT ROWID;
     CREATE TABLE missing (id INTEGER PRIMARY KEY, path BLOB, size INT, digest BLOB, live INT);
@@ -229,9 +260,8 @@ _TO_DECODE = f"""
     AND (known.id IS NULL OR NOT ({_SAME_PICTURE}))
     AND (refused.id IS NULL OR refused.oversize OR NOT ({_SAME_REJECT}))
 """
-_STRANGERS = (
-    f"SELECT found.path {_TO_DECODE} AND found.size IN (SELECT size FROM missing) ORDER BY found.key, found.path"
-)
+_IN_ORDER = " ORDER BY order_key(found.path, found.start), found.path"
+_STRANGERS = f"SELECT found.path {_TO_DECODE} AND found.size IN (SELECT size FROM missing) {_IN_ORDER}"
 
 
 class Scan:
@@ -259,6 +289,8 @@ class Scan:
         self._key = seed.to_bytes(8, "little")
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.create_function("was_looked_at", 1, self._was_looked_at)
+        self._db.create_function("order_key", 2, self._order_key)
+        self._db.execute(f"PRAGMA cache_size = -{CACHE_BYTES // 1024}")
         self._db.executescript(_TABLES)
         self._db.execute("BEGIN")
 
@@ -277,41 +309,36 @@ class Scan:
             A source is not a folder, or cannot be listed.
         """
         present = [source for source in self.sources if source not in absent]
-        rows = (self._found_row(*file, advance) for file in walk(present, self._patterns, self._skip, self.listing))
+        rows = self._found_rows(walk(present, self._patterns, self._skip, self.listing), advance)
         self._db.executemany("INSERT OR IGNORE INTO found VALUES (?, ?, ?, ?)", rows)
         (self.found,) = self._one("SELECT count(*) FROM found")
 
-    def _found_row(
-        self, path: str, relative: str, size: int, mtime_ns: int, advance: Callable[[int], None]
-    ) -> tuple[bytes, int, int, int]:
-        advance(1)
-        hashed = hashlib.blake2b(os.fsencode(relative), key=self._key, digest_size=8).digest()
-        return os.fsencode(path), size, mtime_ns, int.from_bytes(hashed, "little", signed=True)
+    def _found_rows(
+        self, files: Iterator[FoundEntry], advance: Callable[[int], None]
+    ) -> Iterator[tuple[bytes, int, int, int]]:
+        for count, (path, size, mtime_ns, start) in enumerate(files, 1):
+            if count % ADVANCE_FILES == 0:
+                advance(ADVANCE_FILES)
+            yield os.fsencode(path), size, mtime_ns, len(os.fsencode(path[:start]))
+
+    def _order_key(self, path: bytes, start: int) -> int:
+        hashed = hashlib.blake2b(path[start:], key=self._key, digest_size=8).digest()
+        return int.from_bytes(hashed, "little", signed=True)
 
     def compare(self, pictures: Iterable[KnownPicture], rejects: Iterable[KnownReject]) -> None:
         """Take in what the store knows below these sources; the last row of a path counts."""
+        inside = tuple(os.path.join(source, "") for source in self.sources)
         self._db.executemany(
             "INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                (os.fsencode(p.path), p.row, p.size, p.mtime_ns, p.digest, p.live)
-                for p in pictures
-                if self._is_in_sources(p.path)
-            ),
+            ((os.fsencode(known.path), *known[1:]) for known in pictures if known.path.startswith(inside)),
         )
         self._db.executemany(
             "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?, ?)",
-            (
-                (os.fsencode(r.path), r.row, r.size, r.mtime_ns, r.oversize)
-                for r in rejects
-                if self._is_in_sources(r.path)
-            ),
+            ((os.fsencode(known.path), *known[1:]) for known in rejects if known.path.startswith(inside)),
         )
         self._db.execute(_MISSING)
         for index in _INDEXES.split(";"):
             self._db.execute(index)
-
-    def _is_in_sources(self, path: str) -> bool:
-        return any(path.startswith(os.path.join(source, "")) for source in self.sources)
 
     def _was_looked_at(self, path: bytes) -> bool:
         """Whether nothing above a path kept the walk from seeing it."""
@@ -437,8 +464,7 @@ class Scan:
             "SELECT found.path, found.size, found.mtime_ns, known.id, refused.id, "
             f"refused.id IS NOT NULL AND {_SAME_REJECT}"
         )
-        order = " ORDER BY found.key, found.path"
-        for path, size, mtime_ns, row, reject_row, retry in self._db.execute(columns + _TO_DECODE + order):
+        for path, size, mtime_ns, row, reject_row, retry in self._db.execute(columns + _TO_DECODE + _IN_ORDER):
             yield FoundFile(os.fsdecode(path), size, mtime_ns, row, reject_row, bool(retry))
 
     def _rows(self, query: str) -> list[int]:

@@ -26,15 +26,30 @@ from streamcluster.runtime.digests import DIGEST_BYTES
 from streamcluster.runtime.locks import exclusive
 from streamcluster.runtime.memory import MIB
 from streamcluster.runtime.paths import decode_path, encode_path, printable
-from streamcluster.store.durable import files_below, flush_files, remove_partial_files, writing_to
+from streamcluster.store.durable import files_below, flush, flush_files, remove_partial_files, writing_to
 from streamcluster.store.fits import Fit, FitDraft
-from streamcluster.store.table import GONE, LIVE, REPLACED, STATES, Column, Table, open_array, open_subgroup
+from streamcluster.store.table import (
+    CHUNK_KEYS,
+    GONE,
+    LIVE,
+    REPLACED,
+    STATES,
+    Column,
+    Table,
+    chunk_file,
+    open_array,
+    open_subgroup,
+)
 
 FORMAT_VERSION = 1
 _ATTRIBUTE = "streamcluster"
 
 #: Bytes of a block of thumbnails. Measured best around 6 MiB: larger ones cost memory, smaller ones files.
 BLOCK_BYTES = 6 * MIB
+
+#: Without shuffling it is twice as fast to write and five times to read as with, 9 % larger on photographs, and smaller
+#: on pictures with plain backgrounds (3.2 times smaller than raw, instead of 2.6).
+COMPRESSOR = BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle")
 
 CATALOG = (
     Column("path", "string", "absolute path; '%' and bytes that are not text are percent-encoded"),
@@ -244,15 +259,15 @@ class CollectionWriter(Collection):
         assert start % self.pointer.block_rows == 0
         with writing_to(self.root):
             self._pixels[start : start + len(thumbnails)] = thumbnails
-            chunk = os.path.join(self.root, "pixels", "c", str(start // self.pointer.block_rows))
-            flush_files([os.path.join(chunk, "0", "0", "0")], chunk)
+            chunk = chunk_file(start // self.pointer.block_rows, self._pixels.ndim)
+            flush(os.path.join(self.root, "pixels", chunk))
 
     def commit_rows(self, pictures: dict[str, list[Any]], rejects: dict[str, list[Any]]) -> None:
         """Write what is known of the next rows, whose thumbnails are written, and let them count."""
         with writing_to(self.root):
             changed = self.catalog.write(self.catalog.n_rows, pictures)
             changed += self.rejects.write(self.rejects.n_rows, rejects)
-            changed += [os.path.join(self.root, "pixels", "zarr.json"), os.path.join(self.root, "pixels", "c", "0")]
+            changed.append(os.path.join(self.root, "pixels", "zarr.json"))
             flush_files(changed, self.root)
             self._commit(
                 committed=self.catalog.n_rows + len(pictures["path"]),
@@ -371,7 +386,8 @@ def _create(root: str, layout: StoreDefaults) -> None:
             shape=(0, layout.image_size, layout.image_size, 3),
             chunks=(block_rows, layout.image_size, layout.image_size, 3),
             dtype="uint8",
-            compressors=BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
+            compressors=COMPRESSOR,
+            chunk_key_encoding=CHUNK_KEYS,
             attributes={"meaning": "RGB thumbnails; row i belongs to row i of catalog"},
         )
         Table.create(group, "catalog", CATALOG)

@@ -26,14 +26,14 @@ def flush_files(paths: Iterable[str], top: str) -> None:
     """
     folders = {top}
     for path in paths:
-        _flush(path)
+        flush(path)
         folder = os.path.dirname(path)
         while folder not in folders:
             folders.add(folder)
             folder = os.path.dirname(folder)
     if sys.platform != "win32":
         for folder in sorted(folders, reverse=True):
-            _flush(folder)
+            flush(folder)
 
 
 def files_below(folder: str) -> list[str]:
@@ -41,7 +41,8 @@ def files_below(folder: str) -> list[str]:
     return [os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names]
 
 
-def _flush(path: str) -> None:
+def flush(path: str) -> None:
+    """Wait until what is in this file is on the disk; a folder's content is its names."""
     try:
         descriptor = os.open(system_path(path), os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamcluster.runtime.paths import system_path
 from streamcluster.store.durable import files_below, flush_files
-from streamcluster.store.table import COLUMN_ROWS, open_array
+from streamcluster.store.table import CHUNK_KEYS, COLUMN_ROWS, EVERY_CHUNK, open_array
 
 _UNLABELLED = -1
 
@@ -79,6 +79,7 @@ class FitDraft:
                 shape=values.shape,
                 chunks=tuple(max(1, n) for n in values.shape),
                 dtype=values.dtype,
+                chunk_key_encoding=CHUNK_KEYS,
                 overwrite=True,
             )
             array[...] = values
@@ -94,7 +95,9 @@ class FitDraft:
             dtype=dtype,
             fill_value=fill,
             compressors=None,
+            chunk_key_encoding=CHUNK_KEYS,
             overwrite=True,
+            config=EVERY_CHUNK,
         )
 
     def array(self, name: str) -> zarr.Array[Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.core.array_spec import ArrayConfigParams
+from zarr.core.chunk_key_encodings import ChunkKeyEncodingParams
 
 from streamcluster.errors import StoreFormatError
 from streamcluster.runtime.blocks import tile_rows
@@ -17,6 +19,12 @@ from streamcluster.runtime.paths import printable
 
 #: Rows a chunk of a column: some 100 kB of paths, so that a commit rewrites little and a million rows are few files.
 COLUMN_ROWS = 8192
+
+#: zarr otherwise compares each chunk with the fill value before it writes it, which takes four times as long as to
+#: compress and write it: 57 against 16 ms for 6 MiB of thumbnails (zarr 3.1.6).
+EVERY_CHUNK: Final[ArrayConfigParams] = {"write_empty_chunks": True}
+#: Chunks lie side by side in their array's folder: a folder for each would have to be flushed too.
+CHUNK_KEYS: Final[ChunkKeyEncodingParams] = {"name": "default", "separator": "."}
 
 NodeT = TypeVar("NodeT", zarr.Array[Any], zarr.Group)
 
@@ -55,6 +63,7 @@ class Table:
                 shape=(0, *column.shape),
                 chunks=(COLUMN_ROWS, *column.shape),
                 dtype=column.dtype,
+                chunk_key_encoding=CHUNK_KEYS,
                 attributes={"meaning": column.meaning},
             )
 
@@ -116,8 +125,16 @@ class Table:
         return changed
 
     def _chunk_file(self, name: str, chunk: int) -> str:
-        inner = ["0"] * (len(self._arrays[name].shape) - 1)
-        return os.path.join(self._folder, name, "c", str(chunk), *inner)
+        return os.path.join(self._folder, name, chunk_file(chunk, self._arrays[name].ndim))
+
+
+def chunk_file(number: int, n_axes: int) -> str:
+    """Return the name of the file of a chunk that is the whole array but for its first axis.
+
+    >>> chunk_file(7, 4)
+    'c.7.0.0.0'
+    """
+    return ".".join(["c", str(number), *["0"] * (n_axes - 1)])
 
 
 def _covering(start: int, stop: int) -> list[slice]:
@@ -133,7 +150,8 @@ def open_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     StoreFormatError
         It is not there.
     """
-    return _open(group, name, zarr.Array)
+    array: zarr.Array[Any] = _open(group, name, zarr.Array).with_config(EVERY_CHUNK)
+    return array
 
 
 def open_subgroup(group: zarr.Group, name: str) -> zarr.Group:
