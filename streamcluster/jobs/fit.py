@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from itertools import takewhile
 from typing import Any
 
 import dask.array as da
@@ -37,7 +38,7 @@ from streamcluster.learn.kmeans import (
 from streamcluster.learn.pca import Components, count_components, learn_components, learning_bytes
 from streamcluster.runtime.blocks import rebatch, shuffled_batches, tile_rows
 from streamcluster.runtime.execution import Executor, one_blas_thread, using
-from streamcluster.runtime.memory import MIB, peak_bytes, room_bytes
+from streamcluster.runtime.memory import MIB, left_bytes, peak_bytes, room_bytes
 from streamcluster.runtime.paths import printable
 from streamcluster.runtime.progress import Progress
 from streamcluster.store.collection import BLOCK_BYTES, Collection, CollectionWriter, open_for_writing
@@ -214,22 +215,31 @@ class Learning:
         most = most_components(settings, collection, self._n_live)
         wanted = most if settings.variance else settings.components or DEFAULT_COMPONENTS
         self._n_components = min(wanted, most)
-        self._batch_rows = max(settings.batch_rows, self._n_components)
+        self._batch_rows = min(max(settings.batch_rows, self._n_components), self._n_live)
         self._room = room_bytes(
-            settings.memory, self._planned_bytes(), f"learning from {self._batch_rows:,} pictures at a time"
+            settings.memory,
+            self._planned_bytes(self._batch_rows),
+            f"learning from {self._batch_rows:,} pictures at a time",
+            self._smaller_batches(),
         )
 
-    def _planned_bytes(self) -> int:
+    def _smaller_batches(self) -> str:
+        """Return the option that fits the budget, if there is one."""
+        halved = takewhile(lambda n: n >= self._n_components, (self._batch_rows >> n for n in range(1, 16)))
+        room = left_bytes(self._settings.memory)
+        return next((f" or --batch-rows {n}" for n in halved if self._planned_bytes(n) <= room), "")
+
+    def _planned_bytes(self, batch_rows: int) -> int:
         """Return the most that a stage takes: PCA, with blocks and their features in flight and a window to shuffle."""
         row_bytes = 4 * self._n_features
         block = BLOCK_BYTES + self._collection.pointer.block_rows * row_bytes
         in_flight = (self._executor.workers + 1) * block
-        shuffled = 2 * max(self._shuffle_rows, self._batch_rows) * row_bytes
-        return in_flight + shuffled + learning_bytes(self._n_features, self._n_components, self._batch_rows)
+        shuffled = 2 * max(self._shuffle_rows, batch_rows) * row_bytes
+        return in_flight + shuffled + learning_bytes(self._n_features, self._n_components, batch_rows)
 
     @property
     def _shuffle_rows(self) -> int:
-        return min(SHUFFLE_ROWS, SHUFFLE_BYTES // (4 * self._n_features))
+        return min(SHUFFLE_ROWS, SHUFFLE_BYTES // (4 * self._n_features), self._n_live)
 
     def find_components(self, draft: FitDraft) -> Components:
         """Learn the principal components, or read what an interrupted run learned."""

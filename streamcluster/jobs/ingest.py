@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -158,8 +158,9 @@ def ingest(
     """
     progress = progress or Progress()
     sources = [os.path.abspath(source) for source in settings.sources]
-    absent = check_sources(sources, settings)
-    layout = resolve_layout(settings)
+    earlier = open_collection(settings.store) if store_exists(settings.store) else None
+    absent = check_sources(sources, settings.allow_gone, known=earlier.sources if earlier else ())
+    layout = resolve_layout(settings, earlier)
     patterns = Patterns(settings.include, settings.exclude)
     own_folder = os.path.abspath(settings.store)
     with (
@@ -169,7 +170,7 @@ def ingest(
     ):
         with progress.stage("scan", None, "files"):
             scan.list_sources(progress.advance, absent)
-        if not store_exists(settings.store):
+        if earlier is None:
             scan.check_found()
         with open_for_writing(settings.store, create=layout) as collection:
             settled = _settle_known(collection, scan, settings.allow_gone, running)
@@ -178,15 +179,14 @@ def ingest(
             return _report(collection, scan, settled, tally)
 
 
-def check_sources(sources: Iterable[str], settings: IngestSettings) -> set[str]:
-    """Return the sources that are not there any more, and that a person allows to be gone.
+def check_sources(sources: Iterable[str], allow_gone: bool, known: Container[str]) -> set[str]:
+    """Return the `known` sources that are not there any more, and that a person allows to be gone.
 
     Raises
     ------
     SourceError
         A source is missing or is no folder.
     """
-    known = open_collection(settings.store).sources if store_exists(settings.store) else ()
     absent = set()
     for source in sources:
         try:
@@ -194,7 +194,7 @@ def check_sources(sources: Iterable[str], settings: IngestSettings) -> set[str]:
         except SourceNotFoundError:
             if source not in known:
                 raise
-            if not settings.allow_gone:
+            if not allow_gone:
                 raise SourceNotFoundError(
                     f"{printable(source)} was there last time and is not now; is it mounted? Nothing was changed. "
                     "Use --allow-gone if it is really gone"
@@ -203,7 +203,7 @@ def check_sources(sources: Iterable[str], settings: IngestSettings) -> set[str]:
     return absent
 
 
-def resolve_layout(settings: IngestSettings) -> StoreDefaults:
+def resolve_layout(settings: IngestSettings, earlier: Collection | None) -> StoreDefaults:
     """Return what the store is made with: as it is, as the settings say, or by default.
 
     Raises
@@ -213,10 +213,9 @@ def resolve_layout(settings: IngestSettings) -> StoreDefaults:
     """
     names = StoreDefaults.__struct_fields__
     asked = {name: value for name in names if (value := getattr(settings, name)) is not None}
-    if not store_exists(settings.store):
+    if earlier is None:
         return StoreDefaults(**asked)
-    pointer = open_collection(settings.store).pointer
-    made_with = StoreDefaults(**{name: getattr(pointer, name) for name in names})
+    made_with = StoreDefaults(**{name: getattr(earlier.pointer, name) for name in names})
     for name, value in asked.items():
         if value != getattr(made_with, name):
             raise SettingsConflictError(
@@ -243,15 +242,18 @@ def _settle_known(collection: CollectionWriter, scan: Scan, allow_gone: bool, ex
     moved = _recognise(scan, executor)
     if not allow_gone:
         scan.check_vanished()
-    catalog, gone, settled = collection.catalog, scan.missing(), list(scan.settled())
+    catalog, gone = collection.catalog, scan.missing()
     collection.set_state(catalog, scan.overwritten(), REPLACED)
     collection.set_state(collection.rejects, scan.overwritten_rejects(), REPLACED)
     collection.set_state(catalog, gone, GONE)
     collection.set_state(collection.rejects, scan.missing_rejects(), GONE)
-    rows = [known.row for known in settled]
-    collection.update(catalog, rows, {"path": [encode_path(known.path) for known in settled]})
-    collection.update(catalog, rows, {"mtime_ns": [known.mtime_ns for known in settled]})
-    collection.set_state(catalog, [*scan.back(), *rows], LIVE)
+    found_again = scan.settled()
+    while settled := list(islice(found_again, COMMIT_FILES)):
+        rows = [known.row for known in settled]
+        collection.update(catalog, rows, {"path": [encode_path(known.path) for known in settled]})
+        collection.update(catalog, rows, {"mtime_ns": [known.mtime_ns for known in settled]})
+        collection.set_state(catalog, rows, LIVE)
+    collection.set_state(catalog, scan.back(), LIVE)
     return Settled(moved, len(gone))
 
 

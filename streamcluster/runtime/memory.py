@@ -74,7 +74,12 @@ def format_bytes(n_bytes: float) -> str:
     return f"{n_bytes:.1f} TiB"
 
 
-def room_bytes(budget_bytes: int, needed_bytes: int, what: str) -> int:
+def left_bytes(budget_bytes: int) -> int:
+    """Return what a budget leaves beside what this process already takes; less than 0 if that is too much."""
+    return int(budget_bytes * (1 - _RESERVE)) - resident_bytes()
+
+
+def room_bytes(budget_bytes: int, needed_bytes: int, what: str, other_way_out: str = "") -> int:
     """Return what a budget leaves beside what this process already takes.
 
     Raises
@@ -82,13 +87,13 @@ def room_bytes(budget_bytes: int, needed_bytes: int, what: str) -> int:
     BudgetError
         That is less than `needed_bytes`, which is what `what` takes at least.
     """
-    taken = resident_bytes()
-    room = int(budget_bytes * (1 - _RESERVE)) - taken
+    room = left_bytes(budget_bytes)
     if room < needed_bytes:
+        taken = resident_bytes()
         least = (taken + needed_bytes) / (1 - _RESERVE)
         raise BudgetError(
             f"{what} needs {format_bytes(needed_bytes)} beside the {format_bytes(taken)} that the process takes, "
-            f"the budget is {format_bytes(budget_bytes)}; use --memory {-(-least // MIB):.0f}MiB or more"
+            f"the budget is {format_bytes(budget_bytes)}; use --memory {-(-least // MIB):.0f}MiB{other_way_out}"
         )
     return room
 

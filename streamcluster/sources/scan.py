@@ -89,20 +89,22 @@ class Patterns:
     """
 
     def __init__(self, include: Iterable[str], exclude: Iterable[str]) -> None:
-        self._include_name, self._include_path = _compile(include)
-        self._exclude_name, self._exclude_path = _compile(exclude)
+        self._include, self._exclude = _compile(include), _compile(exclude)
 
     def takes_file(self, prefix: str, name: str) -> bool:
         """Whether the file of this name, in the folder at `prefix` in its source, is a candidate."""
-        wanted = _matches(self._include_name, name) or _matches(self._include_path, prefix, name)
-        return wanted and self.enters(prefix, name)
+        return _matches(self._include, prefix, name) and self.enters(prefix, name)
 
     def enters(self, prefix: str, name: str) -> bool:
         """Whether this folder or file is not excluded."""
-        return not (_matches(self._exclude_name, name) or _matches(self._exclude_path, prefix, name))
+        return not _matches(self._exclude, prefix, name)
 
 
-def _compile(globs: Iterable[str]) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
+_Matchers = tuple[re.Pattern[str] | None, re.Pattern[str] | None]
+
+
+def _compile(globs: Iterable[str]) -> _Matchers:
+    """Return what a name and what a path must match, None where nothing would."""
     names: list[str] = []
     paths: list[str] = []
     for glob in (glob.lower().rstrip("/") for glob in globs):
@@ -110,15 +112,18 @@ def _compile(globs: Iterable[str]) -> tuple[re.Pattern[str] | None, re.Pattern[s
     return re.compile("|".join(names)) if names else None, re.compile("|".join(paths)) if paths else None
 
 
-def _matches(pattern: re.Pattern[str] | None, *parts: str) -> bool:
-    return pattern is not None and pattern.match("".join(parts).lower()) is not None
+def _matches(matchers: _Matchers, prefix: str, name: str) -> bool:
+    names, paths = matchers
+    if names is not None and names.match(name.lower()):
+        return True
+    return paths is not None and paths.match((prefix + name).lower()) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """A folder to enter: its path, its path in its source (empty, or with a `/` at the end), and its source's length.
+    """A folder to enter: its path, and its path in its source, empty or with a `/` at the end.
 
-    The length is where the path in the source begins in the paths of its files.
+    `start` is where the path in the source begins in the encoded paths of its files.
     """
 
     path: str
@@ -128,7 +133,7 @@ class _Folder:
     @staticmethod
     def root(source: str) -> _Folder:
         """Return a source as a folder to enter."""
-        return _Folder(source, "", len(os.path.join(source, "")))
+        return _Folder(source, "", len(os.fsencode(os.path.join(source, ""))))
 
     def child(self, path: str, name: str) -> _Folder:
         """Return a folder in this one."""
@@ -136,7 +141,7 @@ class _Folder:
 
 
 class FoundEntry(NamedTuple):
-    """A candidate file; its path in its source begins at the character `start` of its path."""
+    """A candidate file; its path in its source begins at the byte `start` of its encoded path."""
 
     path: str
     size: int
@@ -319,7 +324,7 @@ class Scan:
         for count, (path, size, mtime_ns, start) in enumerate(files, 1):
             if count % ADVANCE_FILES == 0:
                 advance(ADVANCE_FILES)
-            yield os.fsencode(path), size, mtime_ns, len(os.fsencode(path[:start]))
+            yield os.fsencode(path), size, mtime_ns, start
 
     def _order_key(self, path: bytes, start: int) -> int:
         hashed = hashlib.blake2b(path[start:], key=self._key, digest_size=8).digest()
