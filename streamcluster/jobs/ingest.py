@@ -36,7 +36,7 @@ from streamcluster.runtime.execution import Executor, using
 from streamcluster.runtime.memory import MIB, MemoryGate, peak_bytes, room_bytes
 from streamcluster.runtime.paths import decode_path, encode_path, printable
 from streamcluster.runtime.progress import Progress
-from streamcluster.sources.decode import SAMPLE_SIDE, Decoded, DecodeOptions, read_pictures
+from streamcluster.sources.decode import SAMPLE_SIDE, Decoded, DecodeOptions, read_pictures, stack_thumbnails
 from streamcluster.sources.measure import Picture, measure_pictures
 from streamcluster.sources.scan import FoundFile, KnownPicture, KnownReject, Patterns, Scan, check_source
 from streamcluster.store.collection import (
@@ -349,9 +349,7 @@ def decode_part(files: list[FoundFile], options: DecodeOptions, gate: MemoryGate
         Outcome(file, next(pictures)) if isinstance(result, Decoded) else _explain(file, result)
         for file, result in zip(files, read, strict=True)
     ]
-    side = options.image_size
-    thumbnails = np.array([picture.thumbnail for picture in decoded], np.uint8).reshape(-1, side, side, 3)
-    return Part(outcomes, thumbnails)
+    return Part(outcomes, stack_thumbnails(decoded, options.image_size))
 
 
 def _explain(file: FoundFile, error: UnreadablePictureError | OSError) -> Outcome:

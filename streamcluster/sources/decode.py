@@ -74,7 +74,7 @@ class Decoded:
     Attributes
     ----------
     thumbnail : ndarray of uint8, shape (image_size, image_size, 3)
-        RGB.
+        BGR; `stack_thumbnails` makes many at a time RGB.
     sample : ndarray of uint8, shape (at most 128, at most 128, 3)
         BGR, to be measured.
     width, height : int
@@ -346,14 +346,22 @@ def _shrink(pixels: Pixels, header: Header, options: DecodeOptions, status: os.s
     )
 
 
+def stack_thumbnails(decoded: Sequence[Decoded], side: int) -> Pixels:
+    """Return the (n, side, side, 3) RGB thumbnails of pictures, n may be 0."""
+    if not decoded:
+        return np.empty((0, side, side, 3), np.uint8)
+    tall = np.concatenate([picture.thumbnail for picture in decoded])
+    return cast(Pixels, cv2.cvtColor(tall, cv2.COLOR_BGR2RGB)).reshape(-1, side, side, 3)
+
+
 def make_thumbnail(pixels: Pixels, orientation: int, options: DecodeOptions) -> Pixels:
-    """Return the (S, S, 3) RGB thumbnail of BGR or BGRA pixels that still have to be oriented."""
+    """Return the (S, S, 3) BGR thumbnail of BGR or BGRA pixels that still have to be oriented."""
     side = options.image_size
     if options.aspect == "crop":
         pixels = _centre_square(pixels)
     height, width = _fit(pixels.shape[0], pixels.shape[1], side) if options.aspect == "pad" else (side, side)
-    rgb = orient(resize(pixels, width, height), orientation)[..., 2::-1]
-    return rgb if width == height else _pad(rgb, side, options.background)
+    small = orient(resize(pixels, width, height), orientation)[..., :3]
+    return small if width == height else _pad(small, side, options.background)
 
 
 def _centre_square(pixels: Pixels) -> Pixels:
@@ -373,12 +381,12 @@ def _fit(height: int, width: int, side: int) -> tuple[int, int]:
     return max(1, round(side * height / longer)), max(1, round(side * width / longer))
 
 
-def _pad(rgb: Pixels, side: int, background: tuple[int, int, int]) -> Pixels:
+def _pad(bgr: Pixels, side: int, background: tuple[int, int, int]) -> Pixels:
     square = np.empty((side, side, 3), np.uint8)
-    square[:] = background
-    height, width = rgb.shape[:2]
+    square[:] = background[::-1]
+    height, width = bgr.shape[:2]
     top, left = (side - height) // 2, (side - width) // 2
-    square[top : top + height, left : left + width] = rgb
+    square[top : top + height, left : left + width] = bgr
     return square
 
 

@@ -241,10 +241,12 @@ class CollectionWriter(Collection):
     def trim(self) -> None:
         """Cut all arrays to what is committed."""
         with writing_to(self.root):
+            changed = self.catalog.resize(self.catalog.n_rows) + self.rejects.resize(self.rejects.n_rows)
             if self._pixels.shape[0] != self.n_rows:
                 self._pixels.resize((self.n_rows, *self._pixels.shape[1:]))
-            self.catalog.resize(self.catalog.n_rows)
-            self.rejects.resize(self.rejects.n_rows)
+                changed.append(os.path.join(self.root, "pixels", "zarr.json"))
+            if changed:
+                flush_files(changed, self.root)
 
     def write_block(self, start: int, thumbnails: NDArray[np.uint8]) -> None:
         """Write the rows of one block, from its first; safe beside other blocks' writers.

@@ -55,7 +55,10 @@ class FitDraft:
     def resume_or_create(fits: zarr.Group, folder: str, key: str, current: str | None) -> FitDraft:
         """Return the draft after the `current` fit if `key` describes it, else a new one in its place."""
         name = fit_name(1 if current is None else int(current) + 1)
-        group = fits.get(name)
+        try:
+            group = fits.get(name)
+        except ValueError:  # a power cut left its description empty
+            group = None
         if isinstance(group, zarr.Group) and group.attrs.get("key") == key:
             return FitDraft(name, group, os.path.join(folder, name))
         shutil.rmtree(system_path(os.path.join(folder, name)), ignore_errors=True)

@@ -86,11 +86,14 @@ class Table:
         """Return one whole column; meant for narrow ones."""
         return np.asarray(self._arrays[name][: self.n_rows])
 
-    def resize(self, n_rows: int) -> None:
-        """Give every column room for `n_rows` rows."""
-        for array in self._arrays.values():
+    def resize(self, n_rows: int) -> list[str]:
+        """Give every column room for `n_rows` rows, and return the files that changed."""
+        changed: list[str] = []
+        for name, array in self._arrays.items():
             if array.shape[0] != n_rows:
                 array.resize((n_rows, *array.shape[1:]))
+                changed.append(os.path.join(self._folder, name, "zarr.json"))
+        return changed
 
     def write(self, start: int, columns: Mapping[str, Any]) -> list[str]:
         """Write rows from `start` on, and return the files that changed."""

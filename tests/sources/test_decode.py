@@ -24,7 +24,7 @@ from streamcluster.errors import ChangedWhileReadError, OversizePictureError, Un
 from streamcluster.runtime.digests import file_digest
 from streamcluster.runtime.memory import MIB, MemoryGate
 from streamcluster.sources import decode
-from streamcluster.sources.decode import Aspect, Decoded, DecodeOptions, read_pictures, resize
+from streamcluster.sources.decode import Aspect, Decoded, DecodeOptions, read_pictures, resize, stack_thumbnails
 from streamcluster.sources.header import Header, read_header
 from streamcluster.sources.measure import measure_pictures
 
@@ -35,7 +35,10 @@ ROOM = MemoryGate(1 << 30)
 def read(path: Path | str, **options: Any) -> SimpleNamespace:
     """Return all that is kept of a picture: its thumbnail and what the catalogue says."""
     decoded = read_picture(os.fspath(path), DecodeOptions(**options), ROOM)
-    return SimpleNamespace(thumbnail=decoded.thumbnail, **dataclasses.asdict(measure_pictures([decoded])[0]))
+    return SimpleNamespace(
+        thumbnail=stack_thumbnails([decoded], len(decoded.thumbnail))[0],
+        **dataclasses.asdict(measure_pictures([decoded])[0]),
+    )
 
 
 def read_picture(path: str, options: DecodeOptions, gate: MemoryGate) -> Decoded:
