@@ -321,10 +321,13 @@ class Scan:
     def _found_rows(
         self, files: Iterator[FoundEntry], advance: Callable[[int], None]
     ) -> Iterator[tuple[bytes, int, int, int]]:
-        for count, (path, size, mtime_ns, start) in enumerate(files, 1):
-            if count % ADVANCE_FILES == 0:
+        n_told = n_listed = 0
+        for n_listed, (path, size, mtime_ns, start) in enumerate(files, 1):
+            if n_listed - n_told == ADVANCE_FILES:
                 advance(ADVANCE_FILES)
+                n_told = n_listed
             yield os.fsencode(path), size, mtime_ns, start
+        advance(n_listed - n_told)
 
     def _order_key(self, path: bytes, start: int) -> int:
         hashed = hashlib.blake2b(path[start:], key=self._key, digest_size=8).digest()
