@@ -162,10 +162,9 @@ def ingest(
     absent = check_sources(sources, settings.allow_gone, known=earlier.sources if earlier else ())
     layout = resolve_layout(settings, earlier)
     patterns = Patterns(settings.include, settings.exclude)
-    own_folder = os.path.abspath(settings.store)
     with (
         exclusive_store(settings.store),
-        Scan(sources, patterns, layout.seed, skip=own_folder.__eq__) as scan,
+        Scan(sources, patterns, layout.seed, keep_out=settings.store) as scan,
         using(executor, settings.workers) as running,
     ):
         with progress.stage("scan", None, "files"):

@@ -104,7 +104,7 @@ def _look_at_sources(collection: Collection) -> Pending:
             unreachable.append(str(error))
     sources = [] if unreachable else collection.sources
     pointer = collection.pointer
-    with Scan(sources, Patterns(pointer.include, pointer.exclude), pointer.seed, skip=collection.root.__eq__) as scan:
+    with Scan(sources, Patterns(pointer.include, pointer.exclude), pointer.seed, keep_out=collection.root) as scan:
         scan.list_sources(lambda _: None)
         scan.compare(known_pictures(collection), known_rejects(collection))
         return Pending(scan.count_to_decode() - scan.count_retries(), len(scan.missing()), unreachable)

@@ -14,6 +14,7 @@ import re
 import sqlite3
 import stat
 from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -149,12 +150,10 @@ class FoundEntry(NamedTuple):
     start: int
 
 
-def walk(
-    sources: Iterable[str], patterns: Patterns, skip: Callable[[str], bool], listing: Listing
-) -> Iterator[FoundEntry]:
+def walk(sources: Iterable[str], patterns: Patterns, keep_out: str, listing: Listing) -> Iterator[FoundEntry]:
     """Yield each candidate file below the sources, once.
 
-    Hidden names, exports of ours and folders that `skip` names are left out. Links to folders are followed after all
+    Hidden names, exports of ours and the folder `keep_out` are left out. Links to folders are followed after all
     real folders, and no folder is entered twice, so that loops end and a picture keeps its own path rather than a
     link's. What cannot be listed is noted in `listing`: what is below counts as neither there nor gone.
 
@@ -164,6 +163,8 @@ def walk(
         A source cannot be listed.
     """
     entered: set[tuple[int, int]] = set()
+    with suppress(OSError):
+        entered.add(_identity(keep_out))
     roots = [_Folder.root(source) for source in sources]
     folders, linked = roots[::-1], list[_Folder]()
     while folders or linked:
@@ -172,7 +173,7 @@ def walk(
             if not _is_new(folder, roots, entered):
                 continue
             below: list[tuple[bool, _Folder]] = []
-            yield from _list_folder(folder, patterns, skip, listing, below)
+            yield from _list_folder(folder, patterns, listing, below)
         except OSError as error:
             if folder in roots:
                 raise SourceError(
@@ -187,8 +188,7 @@ def walk(
 
 def _is_new(folder: _Folder, roots: list[_Folder], entered: set[tuple[int, int]]) -> bool:
     """Note that this folder is entered, unless it was before, or is an export that nobody named as a source."""
-    status = os.stat(system_path(folder.path))
-    identity = (status.st_dev, status.st_ino)
+    identity = _identity(folder.path)
     if identity in entered:
         return False
     if folder not in roots and os.path.lexists(system_path(os.path.join(folder.path, EXPORT_MARKER))):
@@ -197,10 +197,14 @@ def _is_new(folder: _Folder, roots: list[_Folder], entered: set[tuple[int, int]]
     return True
 
 
+def _identity(folder: str) -> tuple[int, int]:
+    status = os.stat(system_path(folder))
+    return status.st_dev, status.st_ino
+
+
 def _list_folder(
     folder: _Folder,
     patterns: Patterns,
-    skip: Callable[[str], bool],
     listing: Listing,
     below: list[tuple[bool, _Folder]],
 ) -> Iterator[FoundEntry]:
@@ -214,7 +218,7 @@ def _list_folder(
             path = inside + name
             try:
                 if entry.is_dir():
-                    if patterns.enters(folder.prefix, name) and not skip(path):
+                    if patterns.enters(folder.prefix, name):
                         below.append((entry.is_symlink(), folder.child(path, name)))
                 elif (status := _candidate_status(entry, folder.prefix, patterns)) is None:
                     listing.ignored += 1
@@ -281,16 +285,16 @@ class Scan:
     seed : int
         Orders the files to decode: by a keyed hash of their path in their source, so that the order says nothing about
         the folders and an interrupted run goes on in the same order.
-    skip : callable
-        Tells of a folder's path whether to stay out of it.
+    keep_out : str
+        A folder not to enter, by whatever path: the store's own.
     """
 
-    def __init__(self, sources: Iterable[str], patterns: Patterns, seed: int, skip: Callable[[str], bool]) -> None:
+    def __init__(self, sources: Iterable[str], patterns: Patterns, seed: int, keep_out: str) -> None:
         self.sources = tuple(dict.fromkeys(sources))
         self.listing = Listing()
         self.found = 0
         self._patterns = patterns
-        self._skip = skip
+        self._keep_out = keep_out
         self._key = seed.to_bytes(8, "little")
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.create_function("was_looked_at", 1, self._was_looked_at)
@@ -314,7 +318,7 @@ class Scan:
             A source is not a folder, or cannot be listed.
         """
         present = [source for source in self.sources if source not in absent]
-        rows = self._found_rows(walk(present, self._patterns, self._skip, self.listing), advance)
+        rows = self._found_rows(walk(present, self._patterns, self._keep_out, self.listing), advance)
         self._db.executemany("INSERT OR IGNORE INTO found VALUES (?, ?, ?, ?)", rows)
         (self.found,) = self._one("SELECT count(*) FROM found")
 

@@ -380,6 +380,10 @@ def _is_free(root: str) -> bool:
 def _create(root: str, layout: StoreDefaults) -> None:
     """Make the store under a temporary name, so that it is there whole or not at all."""
     making = root + ".making"
+    if os.path.lexists(making) and not os.path.exists(os.path.join(making, "zarr.json")):
+        raise StoreFormatError(
+            f"{printable(making)} is in the way of making a store; move it, or choose another --store"
+        )
     with writing_to(root):
         group = zarr.open_group(making, mode="w", zarr_format=3)
         block_rows = rows_per_block(layout.image_size)
