@@ -183,7 +183,13 @@ class FitSettings(JobSettings, frozen=True, kw_only=True):
             "What of a picture is compared: small colour pictures as the eye sees them, plain pixels, or grey ones."
         ),
     ] = "lab"
-    batch_rows: Annotated[int, _about("Pictures that PCA and k-means learn from at a time.", ge=1)] = 1024
+    batch_rows: (
+        Annotated[
+            int,
+            _about("Pictures that PCA and k-means learn from at a time.", ge=1, shown="1024, or what --memory allows"),
+        ]
+        | None
+    ) = None
 
     def __post_init__(self) -> None:
         if self.components is not None and self.variance is not None:

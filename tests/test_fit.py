@@ -112,7 +112,8 @@ def test_scores_on_disk_give_the_same_groups_as_scores_in_memory(store, monkeypa
     fit(settings(path, clusters=7))
     held = open_collection(path).fit().labels()
     fit(settings(path))
-    monkeypatch.setattr(fit_module, "HELD_SHARE", 0.0)
+    monkeypatch.setattr(fit_module.Learning, "_clustering_bytes", lambda self: 1 << 40)
+    monkeypatch.setattr(fit_module, "room_bytes", lambda *_: 0)
     fit(settings(path, clusters=7))
     np.testing.assert_array_equal(held, open_collection(path).fit().labels())
 

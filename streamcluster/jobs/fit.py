@@ -30,6 +30,7 @@ from streamcluster.learn.kmeans import (
     LLOYD_GAIN,
     LLOYD_PASSES,
     Centers,
+    clustering_bytes,
     first_centers,
     label_rows,
     learn_centers,
@@ -38,7 +39,7 @@ from streamcluster.learn.kmeans import (
 from streamcluster.learn.pca import Components, count_components, learn_components, learning_bytes
 from streamcluster.runtime.blocks import rebatch, shuffled_batches, tile_rows
 from streamcluster.runtime.execution import Executor, one_blas_thread, using
-from streamcluster.runtime.memory import MIB, left_bytes, peak_bytes, room_bytes
+from streamcluster.runtime.memory import MIB, left_bytes, peak_bytes, room_bytes, usual_room_bytes
 from streamcluster.runtime.paths import printable
 from streamcluster.runtime.progress import Progress
 from streamcluster.store.collection import BLOCK_BYTES, Collection, CollectionWriter, open_for_writing
@@ -53,8 +54,14 @@ SHUFFLE_BYTES = 32 * MIB
 #: Rows that k-means++ chooses the first centres from, at least; and for each cluster.
 SAMPLE_ROWS = 16_384
 SAMPLE_ROWS_PER_CLUSTER = 20
-#: Share of the memory room in which scores are held, instead of being read for each pass.
-HELD_SHARE = 0.25
+#: Rows that PCA and k-means learn from at a time, where the budget allows.
+BATCH_ROWS = 1024
+#: Rows of scores that are mixed with one another.
+SCORE_WINDOW_ROWS = 2 * COLUMN_ROWS
+#: What BLAS, scikit-learn and dask take when they are first used.
+LIBRARY_BYTES = 64 * MIB
+#: What grows with the collection: live rows, their numbers, and the labels of the last fit.
+ROW_BYTES = 16
 #: Times that the mini-batches go through all rows.
 MINI_BATCH_PASSES = 3
 
@@ -125,11 +132,12 @@ def fit(settings: FitSettings, *, executor: Executor | None = None, progress: Pr
         if is_up_to_date(collection, live, recipe):
             return _report(collection, up_to_date=True)
         learning = Learning(settings, collection, live, running, progress or Progress())
-        draft = collection.draft_fit(_draft_key(recipe, live))
-        components = learning.find_components(draft)
-        learning.write_scores(draft, components)
-        groups = learning.find_groups(draft)
-        collection.publish_fit(draft, {"recipe": recipe, **learning.write_groups(draft, groups)})
+        with collection.writing():
+            draft = collection.draft_fit(_draft_key(recipe, live))
+            components = learning.find_components(draft)
+            learning.write_scores(draft, components)
+            groups = learning.find_groups(draft)
+            collection.publish_fit(draft, {"recipe": recipe, **learning.write_groups(draft, groups)})
         return _report(collection, up_to_date=False)
 
 
@@ -215,13 +223,22 @@ class Learning:
         most = most_components(settings, collection, self._n_live)
         wanted = most if settings.variance else settings.components or DEFAULT_COMPONENTS
         self._n_components = min(wanted, most)
-        self._batch_rows = min(max(settings.batch_rows, self._n_components), self._n_live)
+        self._batch_rows = min(max(settings.batch_rows or self._fitting_rows(), self._n_components), self._n_live)
         self._room = room_bytes(
             settings.memory,
             self._planned_bytes(self._batch_rows),
             f"learning from {self._batch_rows:,} pictures at a time",
             self._smaller_batches(),
         )
+
+    def _fitting_rows(self) -> int:
+        """Return the default, halved until the plan fits the budget beside what the process usually takes.
+
+        What it takes right now would be nearer, but that varies, and with it the result would.
+        """
+        room = usual_room_bytes(self._settings.memory)
+        halved = (BATCH_ROWS >> n for n in range(BATCH_ROWS.bit_length() - 1))
+        return next((n for n in halved if self._planned_bytes(n) <= room), 2)
 
     def _smaller_batches(self) -> str:
         """Return the option that fits the budget, if there is one."""
@@ -232,10 +249,21 @@ class Learning:
     def _planned_bytes(self, batch_rows: int) -> int:
         """Return the most that a stage takes: PCA, with blocks and their features in flight and a window to shuffle."""
         row_bytes = 4 * self._n_features
-        block = BLOCK_BYTES + self._collection.pointer.block_rows * row_bytes
+        block = 3 * BLOCK_BYTES + 2 * self._collection.pointer.block_rows * row_bytes
         in_flight = (self._executor.workers + 1) * block
-        shuffled = 2 * max(self._shuffle_rows, batch_rows) * row_bytes
-        return in_flight + shuffled + learning_bytes(self._n_features, self._n_components, batch_rows)
+        shuffled = (max(self._shuffle_rows, batch_rows) + batch_rows) * row_bytes
+        pca = in_flight + shuffled + learning_bytes(self._n_features, self._n_components, batch_rows)
+        return LIBRARY_BYTES + ROW_BYTES * len(self._live) + max(pca, self._clustering_bytes())
+
+    def _clustering_bytes(self) -> int:
+        """Return what k-means takes, with a window of scores to shuffle."""
+        d, k = self._n_components, self._settings.clusters
+        shuffled = 4 * d * 2 * SCORE_WINDOW_ROWS
+        return shuffled + clustering_bytes(self._n_sample, COLUMN_ROWS, d, k, self._executor.workers)
+
+    @property
+    def _n_sample(self) -> int:
+        return min(self._n_live, max(SAMPLE_ROWS, SAMPLE_ROWS_PER_CLUSTER * self._settings.clusters))
 
     @property
     def _shuffle_rows(self) -> int:
@@ -260,7 +288,8 @@ class Learning:
         return found
 
     def _live_features(self, rows: slice) -> NDArray[np.float32]:
-        return self._space.compute(self._collection.thumbnails(rows)[self._live[rows]])
+        thumbnails, live = self._collection.thumbnails(rows), self._live[rows]
+        return self._space.compute(thumbnails if live.all() else thumbnails[live])
 
     def _watched(self, batches: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         for batch in batches:
@@ -287,10 +316,9 @@ class Learning:
         """Run k-means on the scores."""
         scores, live = self._lazy_scores(draft)
         rng = self._random(2)
-        n_sample = max(SAMPLE_ROWS, SAMPLE_ROWS_PER_CLUSTER * self._settings.clusters)
         sample_rows = np.flatnonzero(self._live)
-        if len(sample_rows) > n_sample:
-            sample_rows = np.sort(rng.choice(sample_rows, n_sample, replace=False))
+        if len(sample_rows) > self._n_sample:
+            sample_rows = np.sort(rng.choice(sample_rows, self._n_sample, replace=False))
         (sample,) = self._executor.compute(scores[sample_rows])
         centers = first_centers(sample, self._settings.clusters, self._seed)
         with self._progress.stage("mini-batch k-means", MINI_BATCH_PASSES * self._n_live):
@@ -299,9 +327,9 @@ class Learning:
             return self._iterate(scores, live, centers)
 
     def _lazy_scores(self, draft: FitDraft) -> tuple[da.Array, da.Array]:
-        """Return scores and live rows as dask arrays; scores that do not take much of the room lie in memory."""
+        """Return scores and live rows as dask arrays; scores that leave room for the rest lie in memory."""
         stored = draft.array("scores")
-        held = np.asarray(stored[...]) if stored.nbytes <= HELD_SHARE * self._room else stored
+        held = np.asarray(stored[...]) if stored.nbytes <= self._room - self._clustering_bytes() else stored
         scores = da.from_array(held, chunks=(COLUMN_ROWS, stored.shape[1]), name=False)
         return scores, da.from_array(self._live, chunks=COLUMN_ROWS, name=False)
 
@@ -311,7 +339,7 @@ class Learning:
         for _ in range(MINI_BATCH_PASSES):
             visited = (tiles[i] for i in rng.permutation(len(tiles)))
             blocks = (self._executor.compute(scores[rows])[0][self._live[rows]] for rows in visited)
-            yield from shuffled_batches(blocks, 2 * COLUMN_ROWS, self._batch_rows, rng)
+            yield from shuffled_batches(blocks, SCORE_WINDOW_ROWS, self._batch_rows, rng)
 
     def _iterate(self, scores: da.Array, live: da.Array, centers: Centers) -> Groups:
         """Run Lloyd passes until they gain little; the last one only measures."""
@@ -340,6 +368,7 @@ class Learning:
             self._executor.compute(da.store(lazy, targets, lock=False, compute=False))
         return {
             "pictures": self._n_live,
+            "batch_rows": self._batch_rows,
             "rows": n_rows,
             "inertia": groups.inertia,
             "lloyd_passes": groups.n_passes,

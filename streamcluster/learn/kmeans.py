@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans, kmeans_plusplus
 
 from streamcluster.errors import TooFewPicturesError
+from streamcluster.runtime.blocks import tile_rows
 
 Scores = NDArray[np.float32]
 Centers = NDArray[np.float64]
@@ -23,6 +24,8 @@ Centers = NDArray[np.float64]
 #: Lloyd passes end when one lowers the inertia by less than this share, or after this many.
 LLOYD_GAIN = 1e-4
 LLOYD_PASSES = 20
+#: Distances that one task holds at a time, so that its memory does not grow with the number of groups.
+TILE_DISTANCES = 1 << 20
 #: Centres closer than this are one: features run from 0 to 1, and a step of one in 255 is 0.004.
 SAME_CENTER = 1e-4
 
@@ -73,6 +76,13 @@ def learn_centers(batches: Iterable[Scores], centers: Centers, seed: int) -> Cen
     return np.asarray(model.cluster_centers_)
 
 
+def clustering_bytes(n_sample: int, n_rows_a_task: int, n_components: int, n_clusters: int, workers: int) -> int:
+    """Return what k-means takes at most: first a sample, in float32 and twice in float64, then the tasks of a pass."""
+    sampling = n_sample * n_components * (4 + 8 + 8) + n_sample * 8 * 16
+    task = 2 * 8 * n_rows_a_task * n_components + 3 * 8 * max(TILE_DISTANCES, n_clusters)
+    return max(sampling, workers * (task + 2 * 8 * n_clusters * (n_components + 2)))
+
+
 def assign(scores: Scores, centers: Centers) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return the nearest centre of each row, and the squared Euclidean distance to it.
 
@@ -81,11 +91,18 @@ def assign(scores: Scores, centers: Centers) -> tuple[NDArray[np.intp], NDArray[
     scores : float32 (n, d)
     centers : float64 (k, d)
     """
-    rows = scores.astype(np.float64)
-    squares = np.einsum("ij,ij->i", centers, centers) - 2 * (rows @ centers.T)
-    labels = squares.argmin(axis=1)
-    nearest = squares[np.arange(len(rows)), labels] + np.einsum("ij,ij->i", rows, rows)
+    labels = np.empty(len(scores), np.intp)
+    nearest = np.empty(len(scores))
+    for tile in _tiles(len(scores), len(centers)):
+        rows = scores[tile].astype(np.float64)
+        squares = np.einsum("ij,ij->i", centers, centers) - 2 * (rows @ centers.T)
+        labels[tile] = squares.argmin(axis=1)
+        nearest[tile] = squares[np.arange(len(rows)), labels[tile]] + np.einsum("ij,ij->i", rows, rows)
     return labels, np.maximum(nearest, 0)
+
+
+def _tiles(n_rows: int, n_clusters: int) -> list[slice]:
+    return tile_rows(n_rows, max(1, TILE_DISTANCES // n_clusters))
 
 
 def lloyd_pass(scores: da.Array, live: da.Array, centers: Centers, compute: Callable[..., Any]) -> LloydPass:
@@ -120,9 +137,10 @@ def _block_sums(scores: Scores, live: NDArray[np.bool_], centers: Centers) -> ND
     k, d = centers.shape
     labels, squares = assign(rows, centers)
     total = np.zeros((1, k, d + 2))
-    member = np.zeros((k, len(rows)))
-    member[labels, np.arange(len(rows))] = 1
-    total[0, :, :d] = member @ rows.astype(np.float64)
+    for tile in _tiles(len(rows), k):
+        member = np.zeros((k, len(rows[tile])))
+        member[labels[tile], np.arange(member.shape[1])] = 1
+        total[0, :, :d] += member @ rows[tile].astype(np.float64)
     total[0, :, d] = np.bincount(labels, minlength=k)
     total[0, :, d + 1] = np.bincount(labels, squares, minlength=k)
     return total

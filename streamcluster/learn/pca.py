@@ -56,10 +56,10 @@ def learn_components(batches: Iterable[NDArray[np.float32]], n_components: int) 
     Parameters
     ----------
     batches : iterable of float32 (n, F)
-        The first must have at least `n_components` rows (Ross et al. 2008 start from its decomposition).
+        Overwritten. The first must have at least `n_components` rows (Ross et al. 2008 start from its decomposition).
     n_components : int
     """
-    pca = IncrementalPCA(n_components=n_components)
+    pca = IncrementalPCA(n_components=n_components, copy=False)
     with np.errstate(invalid="ignore", divide="ignore"):
         for batch in batches:
             pca.partial_fit(batch)

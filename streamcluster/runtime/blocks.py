@@ -41,16 +41,41 @@ def shuffled_batches(
     """Yield every row of `arrays` once, in batches drawn from a shuffled window.
 
     Row order decides what mini-batch learners find, so the caller brings blocks in a random order and this mixes the
-    rows of neighbouring blocks.
+    rows of neighbouring blocks. The window and one batch are in memory, beside the array that was brought last.
 
     Parameters
     ----------
     arrays : iterable of (n, F) arrays
     window_rows : int
-        Rows that are mixed with one another; they are in memory at the same time.
+        Rows that are mixed with one another, in whole batches, and one batch at least.
     batch_rows : int
         Rows a batch; only the last batch may be smaller.
     rng : numpy.random.Generator
     """
-    windows = rebatch(arrays, max(window_rows, batch_rows))
-    yield from rebatch((window[rng.permutation(len(window))] for window in windows), batch_rows)
+    whole_window = max(1, window_rows // batch_rows) * batch_rows
+    window: NDArray[Any] | None = None
+    n_waiting = 0
+    for array in arrays:
+        if window is None:
+            window = np.empty((whole_window, *array.shape[1:]), array.dtype)
+        for rows in _cut(array, whole_window - n_waiting, whole_window):
+            window[n_waiting : n_waiting + len(rows)] = rows
+            n_waiting += len(rows)
+            if n_waiting == whole_window:
+                yield from _drawn(window, batch_rows, rng)
+                n_waiting = 0
+    if window is not None:
+        yield from _drawn(window[:n_waiting], batch_rows, rng)
+
+
+def _cut(array: NDArray[Any], first: int, others: int) -> Iterator[NDArray[Any]]:
+    """Yield pieces of an array: `first` rows, then `others` rows each."""
+    yield array[:first]
+    for start in range(first, len(array), others):
+        yield array[start : start + others]
+
+
+def _drawn(window: NDArray[Any], batch_rows: int, rng: np.random.Generator) -> Iterator[NDArray[Any]]:
+    order = rng.permutation(len(window))
+    for rows in tile_rows(len(window), batch_rows):
+        yield window[order[rows]]

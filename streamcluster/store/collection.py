@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -227,20 +227,20 @@ class CollectionWriter(Collection):
 
     def recover(self) -> None:
         """Drop what a killed run left uncommitted."""
-        with writing_to(self.root):
+        with self.writing():
             remove_partial_files(self.root)
         self.trim()
 
     def make_room(self, n_rows: int) -> None:
         """Let pixels, catalogue and rejects take up to `n_rows` more rows each."""
-        with writing_to(self.root):
+        with self.writing():
             self._pixels.resize((self.n_rows + n_rows, *self._pixels.shape[1:]))
             self.catalog.resize(self.catalog.n_rows + n_rows)
             self.rejects.resize(self.rejects.n_rows + n_rows)
 
     def trim(self) -> None:
         """Cut all arrays to what is committed."""
-        with writing_to(self.root):
+        with self.writing():
             changed = self.catalog.resize(self.catalog.n_rows) + self.rejects.resize(self.rejects.n_rows)
             if self._pixels.shape[0] != self.n_rows:
                 self._pixels.resize((self.n_rows, *self._pixels.shape[1:]))
@@ -259,14 +259,14 @@ class CollectionWriter(Collection):
             n <= block_rows. What is committed of this block is part of it.
         """
         assert start % self.pointer.block_rows == 0
-        with writing_to(self.root):
+        with self.writing():
             self._pixels[start : start + len(thumbnails)] = thumbnails
             chunk = chunk_file(start // self.pointer.block_rows, self._pixels.ndim)
             flush(os.path.join(self.root, "pixels", chunk))
 
     def commit_rows(self, pictures: dict[str, list[Any]], rejects: dict[str, list[Any]]) -> None:
         """Write what is known of the next rows, whose thumbnails are written, and let them count."""
-        with writing_to(self.root):
+        with self.writing():
             changed = self.catalog.write(self.catalog.n_rows, pictures)
             changed += self.rejects.write(self.rejects.n_rows, rejects)
             changed.append(os.path.join(self.root, "pixels", "zarr.json"))
@@ -285,7 +285,7 @@ class CollectionWriter(Collection):
     def update(self, table: Table, rows: Sequence[int], columns: dict[str, Any]) -> None:
         """Change what is known of committed rows; the next commit makes sure that it is on the disk."""
         if rows:
-            with writing_to(self.root):
+            with self.writing():
                 flush_files(table.update(rows, columns), self.root)
 
     def remember_sources(
@@ -297,22 +297,26 @@ class CollectionWriter(Collection):
         if (kept, include, exclude) != (self.pointer.sources, self.pointer.include, self.pointer.exclude):
             self._commit(sources=kept, include=include, exclude=exclude)
 
+    def writing(self) -> AbstractContextManager[None]:
+        """Turn a write that the disk refuses inside a `with` block into a StoreWriteError; drafts do not themselves."""
+        return writing_to(self.root)
+
     def draft_fit(self, key: str) -> FitDraft:
         """Return the unfinished fit that `key` describes, as far as an interrupted run got, or a new one."""
-        with writing_to(self.root):
+        with self.writing():
             return FitDraft.resume_or_create(
                 open_subgroup(self._group, "fits"), os.path.join(self.root, "fits"), key, self.current_fit
             )
 
     def publish_fit(self, draft: FitDraft, attributes: dict[str, Any]) -> None:
         """Let a finished fit be the current one."""
-        with writing_to(self.root):
+        with self.writing():
             draft.finish(attributes)
             self._commit(current_fit=draft.name)
 
     def _commit(self, **changes: Any) -> None:
         pointer = msgspec.structs.replace(self.pointer, **changes)
-        with writing_to(self.root):
+        with self.writing():
             self._group.attrs[_ATTRIBUTE] = msgspec.to_builtins(pointer)
             flush_files([os.path.join(self.root, "zarr.json")], self.root)
         self.pointer = pointer

@@ -16,7 +16,7 @@ def rows_with_structure(n=400, f=60, seed=0):
 @pytest.mark.parametrize("batch", [50, 64, 399, 400])
 def test_batches_find_the_subspace_of_all_rows(batch):
     rows = rows_with_structure()
-    found = learn_components((rows[i : i + batch] for i in range(0, len(rows), batch)), 8)
+    found = learn_components((rows[i : i + batch].copy() for i in range(0, len(rows), batch)), 8)
     expected, ratio = naive.principal_components(rows.astype(float), 8)
     assert np.degrees(subspace_angles(found.components.T, expected.T)).max() < 1
     np.testing.assert_allclose(found.explained_variance_ratio, ratio, rtol=1e-3)
@@ -26,7 +26,7 @@ def test_batches_find_the_subspace_of_all_rows(batch):
 
 def test_scores_are_what_the_components_make_of_the_features():
     rows = rows_with_structure()
-    found = learn_components([rows], 8)
+    found = learn_components([rows.copy()], 8)
     expected = (rows.astype(float) - rows.mean(axis=0)) @ found.components.T.astype(float)
     np.testing.assert_allclose(found.project(rows), expected, atol=1e-3)
     assert found.project(rows).dtype == np.float32
