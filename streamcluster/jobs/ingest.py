@@ -20,6 +20,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamcluster.config import IngestSettings, StoreDefaults
@@ -90,8 +91,7 @@ class IngestReport:
     peak_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True, gc=False):
     """What became of one file: a picture, or the reason why not. `passing` reasons are not remembered."""
 
     file: FoundFile
@@ -111,7 +111,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The rows of one block, from its first, and what became of the files that led to it."""
+    """The rows of one block, from its first, in pieces, and what became of the files that led to it."""
 
     start: int
     thumbnails: list[NDArray[np.uint8]]
@@ -366,23 +366,28 @@ def _pack(collection: CollectionWriter, parts: Iterable[Part]) -> Iterator[Block
     """Yield whole blocks, the first with the rows that are already committed in it, and the last as full as it is."""
     block_rows = collection.pointer.block_rows
     start = collection.n_rows - collection.n_rows % block_rows
-    block = Block(start, list(collection.thumbnails(slice(start, collection.n_rows))), [])
+    n_rows = collection.n_rows - start
+    block = Block(start, [collection.thumbnails(slice(start, collection.n_rows))], [])
     for part in parts:
-        thumbnails = iter(part.thumbnails)
+        first = last = 0
         for outcome in part.outcomes:
             block.outcomes.append(outcome)
-            if outcome.picture is not None:
-                block.thumbnails.append(next(thumbnails))
-            if len(block.thumbnails) == block_rows:
+            last += outcome.picture is not None
+            if n_rows + last - first == block_rows:
+                block.thumbnails.append(part.thumbnails[first:last])
                 yield block
                 block = Block(block.start + block_rows, [], [])
+                first, n_rows = last, 0
+        block.thumbnails.append(part.thumbnails[first:last])
+        n_rows += last - first
     if block.outcomes:
         yield block
 
 
 def _write(collection: CollectionWriter, block: Block) -> list[Outcome]:
-    if block.thumbnails:
-        collection.write_block(block.start, np.stack(block.thumbnails))
+    thumbnails = np.concatenate(block.thumbnails)
+    if len(thumbnails):
+        collection.write_block(block.start, thumbnails)
     return block.outcomes
 
 

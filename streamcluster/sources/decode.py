@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Final, Literal, NamedTuple, TypeVar, cast
 
 import cv2
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamcluster.errors import ChangedWhileReadError, OversizePictureError, UnreadablePictureError
@@ -67,8 +68,7 @@ class DecodeOptions:
     max_pixels: int = 100_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(Struct, frozen=True, gc=False):
     """What is kept of a picture once it is decoded.
 
     Attributes

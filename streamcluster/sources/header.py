@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO, Final, Literal
+
+from msgspec import Struct
 
 from streamcluster.errors import UnreadablePictureError
 
@@ -28,8 +29,7 @@ _MAX_CHUNKS: Final = 10_000
 _FIXED_BYTES: Final = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True, gc=False):
     """What has to be known of a picture before it is decoded.
 
     Attributes

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, cast
 
 import cv2
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamcluster.sources.decode import Decoded, Pixels, resize
@@ -21,8 +21,7 @@ HASH_SIDE: Final = 32
 HASH_FREQUENCIES: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(Struct, frozen=True, gc=False):
     """What the catalogue keeps of a picture.
 
     Attributes

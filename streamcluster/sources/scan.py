@@ -18,6 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from streamcluster.errors import NoPicturesError, SourceError, SourceNotFoundError, SourceVanishedError
 from streamcluster.runtime.paths import printable, system_path
 
@@ -29,8 +31,7 @@ CACHE_BYTES = 16 << 20
 EXPORT_MARKER = ".streamcluster"
 
 
-@dataclass(frozen=True, slots=True)
-class FoundFile:
+class FoundFile(Struct, frozen=True, gc=False):
     """A file to decode, as it was when it was found.
 
     `row` and `reject_row` are what the store already has at this path, if anything; `retry` says that the file is as it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import hashlib
 import io
 import os
@@ -16,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter, ImageOps
@@ -37,7 +37,7 @@ def read(path: Path | str, **options: Any) -> SimpleNamespace:
     decoded = read_picture(os.fspath(path), DecodeOptions(**options), ROOM)
     return SimpleNamespace(
         thumbnail=stack_thumbnails([decoded], len(decoded.thumbnail))[0],
-        **dataclasses.asdict(measure_pictures([decoded])[0]),
+        **msgspec.structs.asdict(measure_pictures([decoded])[0]),
     )
 
 
