@@ -13,37 +13,42 @@ from pathlib import Path
 from benchmarks.pictures import make_pictures
 from benchmarks.process import run_command, run_python
 
-ROUNDS = 3
-THREADS = 2
+ROUNDS = 5
+FLAGS = ("IMREAD_COLOR", "IMREAD_REDUCED_COLOR_2")
 
 
 def measure(work: Path, n: int) -> list[str]:
-    """Return the lines of the report."""
+    """Return the lines of the report: medians of the rounds, and of the ratios within each round."""
     folder, store = make_pictures(work / f"pictures-{n}", n), work / "speed.zarr"
-    seconds: dict[str, list[float]] = {"full": [], "reduced": [], "first": [], "again": []}
-    for _ in range(ROUNDS):
-        shutil.rmtree(store, ignore_errors=True)
-        for name, flag in (("full", "IMREAD_COLOR"), ("reduced", "IMREAD_REDUCED_COLOR_2")):
-            seconds[name].append(run_python("-m", "benchmarks.bare_loop", folder, flag, THREADS).seconds)
-        for name in ("first", "again"):
-            seconds[name].append(run_command("ingest", folder, "--store", store, "--workers", THREADS).seconds)
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    return [
-        f"### Ingest of {n:,} JPEG files of 256 by 256 pixels, {THREADS} threads",
+    lines = [
+        f"### Ingest of {n:,} JPEG files of 256 by 256 pixels",
         "",
-        "| whole process | seconds | pictures a second | ingest reaches |",
-        "|---|---|---|---|",
-        f"| ingest | {median['first']:.1f} | {n / median['first']:,.0f} | |",
-        *(
-            f"| bare loop, `{flag}` | {median[name]:.1f} | {n / median[name]:,.0f} "
-            f"| {median[name] / median['first']:.0%} of it |"
-            for name, flag in (("full", "IMREAD_COLOR"), ("reduced", "IMREAD_REDUCED_COLOR_2"))
-        ),
-        f"| ingest again, nothing changed | {median['again']:.2f} | | {median['again'] / median['first']:.1%} "
-        "of the first run |",
+        f"Whole processes, files in the page cache, medians of {ROUNDS} rounds; each ratio is within a round.",
         "",
-        f"Medians of {ROUNDS} rounds, files in the page cache.",
+        "| threads | | seconds | pictures a second | ingest reaches |",
+        "|---|---|---|---|---|",
     ]
+    for threads in (1, 2):
+        rounds = [_one_round(folder, store, threads) for _ in range(ROUNDS)]
+        seconds = {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
+        share = {name: statistics.median(r[name] / r["ingest"] for r in rounds) for name in rounds[0]}
+        lines.append(f"| {threads} | ingest | {seconds['ingest']:.1f} | {n / seconds['ingest']:,.0f} | |")
+        lines += [
+            f"| {threads} | bare loop, `{flag}` | {seconds[flag]:.1f} | {n / seconds[flag]:,.0f} | {share[flag]:.0%} |"
+            for flag in FLAGS
+        ]
+        lines.append(
+            f"| {threads} | ingest again, nothing changed | {seconds['again']:.2f} | | "
+            f"takes {share['again']:.1%} of the first |"
+        )
+    return lines
+
+
+def _one_round(folder: Path, store: Path, threads: int) -> dict[str, float]:
+    shutil.rmtree(store, ignore_errors=True)
+    ingest = ("ingest", folder, "--store", store, "--workers", threads)
+    loops = {flag: run_python("-m", "benchmarks.bare_loop", folder, flag, threads).seconds for flag in FLAGS}
+    return loops | {"ingest": run_command(*ingest).seconds, "again": run_command(*ingest).seconds}
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def _peaks(work: Path, n: int) -> dict[str, int]:
         "export": ("export", dest, "--mode", "hardlink"),
         "export again": ("export", dest, "--mode", "hardlink"),
     }
-    return {name: run_command(*arguments, *shared).peak_bytes for name, arguments in jobs.items()}
+    return {name: run_command(*arguments, *shared).report["peak_bytes"] for name, arguments in jobs.items()}
 
 
 if __name__ == "__main__":

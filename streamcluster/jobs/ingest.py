@@ -55,8 +55,9 @@ log = logging.getLogger(__name__)
 
 #: Files of one decode task: enough to hide the cost of a task, few enough that a stop is quick.
 PART_FILES = 64
-#: Thumbnails of one decode task, where they are large.
+#: Thumbnails of one decode task, where they are large; and files, where those are.
 PART_BYTES = MIB
+PART_SOURCE_BYTES = 8 * MIB
 #: A sample that waits to be measured, its luma and its Laplacian, for each file of a part that is being decoded.
 SAMPLE_BYTES = 16 * SAMPLE_SIDE**2
 #: What a worker decodes without asking for room: a picture of half a million pixels.
@@ -311,10 +312,9 @@ def _take_in(
     collection.make_room(n_files)
     with progress.stage("decode", n_files):
         parts = executor.map(decode, _parts_until_stop(scan.to_decode(), part_files, progress))
-        blocks = _pack(collection, parts)
+        blocks = _pack(collection, _watched(parts, progress))
         for outcomes in executor.map(partial(_write, collection), blocks, window=2):
             waiting += outcomes
-            progress.advance(len(outcomes))
             if len(waiting) >= COMMIT_FILES or time.monotonic() - committed_at > COMMIT_SECONDS:
                 _commit(collection, waiting, tally)
                 waiting, committed_at = [], time.monotonic()
@@ -358,7 +358,24 @@ def _explain(file: FoundFile, error: UnreadablePictureError | OSError) -> Outcom
 
 
 def _parts_until_stop(files: Iterator[FoundFile], n: int, progress: Progress) -> Iterator[list[FoundFile]]:
-    while not progress.stop_requested and (part := list(islice(files, n))):
+    """Yield up to `n` files at a time, fewer large ones, so that a stop is quick."""
+    part: list[FoundFile] = []
+    n_bytes = 0
+    for file in files:
+        if progress.stop_requested:
+            return
+        part.append(file)
+        n_bytes += file.size
+        if len(part) == n or n_bytes >= PART_SOURCE_BYTES:
+            yield part
+            part, n_bytes = [], 0
+    if part:
+        yield part
+
+
+def _watched(parts: Iterable[Part], progress: Progress) -> Iterator[Part]:
+    for part in parts:
+        progress.advance(len(part.outcomes))
         yield part
 
 
