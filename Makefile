@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench picture format clean
 
 # The main job on real pictures that come with scikit-learn: no download.
 demo: $(VENV)/installed
@@ -27,6 +27,9 @@ format: $(VENV)/developing
 
 bench: $(VENV)/developing
 	$(BIN)/python -m benchmarks
+
+picture: demo
+	$(BIN)/python docs/make_picture.py demo/digits.zarr
 
 clean:
 	rm -rf $(VENV) demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
