@@ -107,17 +107,6 @@ def test_one_worker_and_two_give_the_same_bytes(store, tmp_path):
         np.testing.assert_array_equal(one.array(name), two.array(name), err_msg=name)
 
 
-def test_scores_on_disk_give_the_same_groups_as_scores_in_memory(store, monkeypatch):
-    path, _ = store
-    fit(settings(path, clusters=7))
-    held = open_collection(path).fit().labels()
-    fit(settings(path))
-    monkeypatch.setattr(fit_module.Learning, "_clustering_bytes", lambda self: 1 << 40)
-    monkeypatch.setattr(fit_module, "room_bytes", lambda *_: 0)
-    fit(settings(path, clusters=7))
-    np.testing.assert_array_equal(held, open_collection(path).fit().labels())
-
-
 def test_nothing_new_and_the_same_settings_do_nothing(store, monkeypatch):
     path, _ = store
     first = fit(settings(path))

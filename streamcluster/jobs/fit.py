@@ -49,7 +49,7 @@ from streamcluster.store.table import COLUMN_ROWS
 #: Components where neither a number nor a variance is asked for. More than about 100 change nothing for the grouping.
 DEFAULT_COMPONENTS = 100
 #: Rows that are mixed with one another before PCA learns from them, as long as they are small.
-SHUFFLE_ROWS = 8192
+SHUFFLE_ROWS = 4096
 SHUFFLE_BYTES = 32 * MIB
 #: Rows that k-means++ chooses the first centres from, at least; and for each cluster.
 SAMPLE_ROWS = 16_384
@@ -57,7 +57,7 @@ SAMPLE_ROWS_PER_CLUSTER = 20
 #: Rows that PCA and k-means learn from at a time, where the budget allows.
 BATCH_ROWS = 1024
 #: Rows of scores that are mixed with one another.
-SCORE_WINDOW_ROWS = 2 * COLUMN_ROWS
+SCORE_WINDOW_ROWS = COLUMN_ROWS
 #: What BLAS, scikit-learn and dask take when they are first used.
 LIBRARY_BYTES = 64 * MIB
 #: What grows with the collection: live rows, their numbers, and the labels of the last fit.
@@ -224,7 +224,7 @@ class Learning:
         wanted = most if settings.variance else settings.components or DEFAULT_COMPONENTS
         self._n_components = min(wanted, most)
         self._batch_rows = min(max(settings.batch_rows or self._fitting_rows(), self._n_components), self._n_live)
-        self._room = room_bytes(
+        room_bytes(
             settings.memory,
             self._planned_bytes(self._batch_rows),
             f"learning from {self._batch_rows:,} pictures at a time",
@@ -327,10 +327,9 @@ class Learning:
             return self._iterate(scores, live, centers)
 
     def _lazy_scores(self, draft: FitDraft) -> tuple[da.Array, da.Array]:
-        """Return scores and live rows as dask arrays; scores that leave room for the rest lie in memory."""
+        """Return scores and live rows as dask arrays; scores are read for each pass, which costs less than it takes."""
         stored = draft.array("scores")
-        held = np.asarray(stored[...]) if stored.nbytes <= self._room - self._clustering_bytes() else stored
-        scores = da.from_array(held, chunks=(COLUMN_ROWS, stored.shape[1]), name=False)
+        scores = da.from_array(stored, chunks=(COLUMN_ROWS, stored.shape[1]), name=False)
         return scores, da.from_array(self._live, chunks=COLUMN_ROWS, name=False)
 
     def _score_batches(self, scores: da.Array, rng: np.random.Generator) -> Iterator[NDArray[np.float32]]:

@@ -47,14 +47,14 @@ def first_centers(sample: Scores, n_clusters: int, seed: int) -> Centers:
     TooFewPicturesError
         The sample holds fewer different rows than clusters.
     """
-    centers, _ = kmeans_plusplus(sample.astype(np.float64), n_clusters, random_state=seed)
+    centers, _ = kmeans_plusplus(sample, n_clusters, random_state=seed)
     n_different = _count_different(centers)
     if n_different < n_clusters:
         raise TooFewPicturesError(
             f"--clusters {n_clusters}: only {n_different} pictures differ from one another; "
             f"use --clusters {n_different} or fewer"
         )
-    return np.asarray(centers)
+    return np.asarray(centers, np.float64)
 
 
 def _count_different(centers: Centers) -> int:
@@ -77,8 +77,8 @@ def learn_centers(batches: Iterable[Scores], centers: Centers, seed: int) -> Cen
 
 
 def clustering_bytes(n_sample: int, n_rows_a_task: int, n_components: int, n_clusters: int, workers: int) -> int:
-    """Return what k-means takes at most: first a sample, in float32 and twice in float64, then the tasks of a pass."""
-    sampling = n_sample * n_components * (4 + 8 + 8) + n_sample * 8 * 16
+    """Return what k-means takes at most: first a sample and one copy, then the tasks of a pass."""
+    sampling = 2 * 4 * n_sample * n_components + n_sample * 8 * 16
     task = 2 * 8 * n_rows_a_task * n_components + 3 * 8 * max(TILE_DISTANCES, n_clusters)
     return max(sampling, workers * (task + 2 * 8 * n_clusters * (n_components + 2)))
 

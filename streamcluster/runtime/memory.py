@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from streamcluster.errors import BudgetError
 
@@ -16,6 +16,8 @@ MIB = 1 << 20
 
 #: Share of a budget that no plan may use: allocators round up, and threads keep arenas.
 _RESERVE = 0.1
+#: From glibc's malloc.h.
+_M_MMAP_THRESHOLD = -3
 #: What a process takes with zarr, dask, OpenCV and scikit-learn loaded: 163 MiB on Linux, and some more elsewhere.
 _USUAL = 192 * MIB
 
@@ -73,6 +75,20 @@ def format_bytes(n_bytes: float) -> str:
             return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
         n_bytes /= 1024
     return f"{n_bytes:.1f} TiB"
+
+
+def give_back_what_is_freed() -> None:
+    """Ask glibc to map large blocks one by one, so that freed ones go back to the system at once.
+
+    Otherwise it keeps blocks of up to 32 MiB once it has met one, and the more batches a job goes through the more holes
+    stay resident: `fit` of 60,000 pictures peaked at 388 MiB instead of 266, of 5,000 at 298 instead of 241. It is a
+    setting of the whole process, so only the command line calls this.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        with suppress(AttributeError):
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MIB // 4)
 
 
 def usual_room_bytes(budget_bytes: int) -> int:

@@ -26,7 +26,7 @@ from streamcluster.runtime.paths import printable, system_path
 #: Files between two reports of progress.
 ADVANCE_FILES = 100
 #: What the scratch database keeps in memory.
-CACHE_BYTES = 16 << 20
+CACHE_BYTES = 2 << 20
 #: A folder that holds this one is an export of ours: its pictures are copies, not sources.
 EXPORT_MARKER = ".streamcluster"
 
