@@ -72,18 +72,16 @@ _CHANGED_LINKS = """
     ORDER BY source
 """
 # A stranger that may be a lost file: one of its stamp, or one in its place that differs in the time alone.
-_STRANGERS = f"""
-    SELECT path FROM found WHERE NOT claimed AND kind IN ('file', 'link') AND path > ? AND (
-        EXISTS (SELECT 1 FROM recorded WHERE place IS NULL AND {_SAME_STAMP})
-        OR EXISTS (SELECT 1 FROM recorded WHERE place IS NULL AND file = found.path AND size = found.size)
-    ) ORDER BY path
+_STRANGERS = """
+    SELECT path FROM found WHERE NOT claimed AND kind IN ('file', 'link') AND path > ?
+    AND EXISTS (SELECT 1 FROM recorded WHERE place IS NULL AND size = found.size) ORDER BY path
 """
 _LOST = "SELECT source, digest, mode FROM recorded WHERE place IS NULL AND source > ? ORDER BY source"
 _TWIN = """
     SELECT path, found.size, found.mtime_ns FROM found, recorded
     WHERE source = ? AND found.digest = ? AND NOT claimed AND found.size = recorded.size
-    AND (found.mtime_ns = recorded.mtime_ns OR path = file) AND (? OR basename(path) = basename(file))
-    ORDER BY path = file DESC, path LIMIT 1
+    AND (? OR basename(path) = basename(file))
+    ORDER BY path = file DESC, found.mtime_ns = recorded.mtime_ns DESC, path LIMIT 1
 """
 _EDITED = """
     UPDATE recorded SET place = 'edited' WHERE place IS NULL AND state != 'gone'
@@ -299,8 +297,8 @@ class Ledger:
         self._db.execute(_MISSING)
 
     def _recognise(self, digests: Callable[[Iterator[str]], Iterable[tuple[str, bytes | None]]]) -> None:
-        """Find what a person moved, first under the same name, then under another."""
-        self._db.execute("CREATE INDEX recorded_stamp ON recorded (size, mtime_ns) WHERE place IS NULL")
+        """Find what a person moved, first under the same name, then under another; its time may have changed."""
+        self._db.execute("CREATE INDEX recorded_size ON recorded (size) WHERE place IS NULL")
         self._db.execute("CREATE INDEX recorded_file ON recorded (file) WHERE place IS NULL")
         for path, digest in digests(_path(path) for (path,) in self._pages(_STRANGERS)):
             self._db.execute("UPDATE found SET digest = ? WHERE path = ?", (digest, _key(path)))
