@@ -49,7 +49,7 @@ from streamcluster.store.table import COLUMN_ROWS
 #: Components where neither a number nor a variance is asked for. More than about 100 change nothing for the grouping.
 DEFAULT_COMPONENTS = 100
 #: Rows that are mixed with one another before PCA learns from them, as long as they are small.
-SHUFFLE_ROWS = 4096
+SHUFFLE_ROWS = 2048
 SHUFFLE_BYTES = 32 * MIB
 #: Rows that k-means++ chooses the first centres from, at least; and for each cluster.
 SAMPLE_ROWS = 16_384
