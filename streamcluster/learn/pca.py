@@ -63,9 +63,10 @@ def learn_components(batches: Iterable[NDArray[np.float32]], n_components: int) 
     with np.errstate(invalid="ignore", divide="ignore"):
         for batch in batches:
             pca.partial_fit(batch)
+    # Row-major, as a resumed run reads them: a product of matrices rounds otherwise where one lies column by column.
     return Components(
         np.asarray(pca.mean_, np.float32),
-        np.asarray(pca.components_, np.float32),
+        np.ascontiguousarray(pca.components_, np.float32),
         np.nan_to_num(np.asarray(pca.explained_variance_ratio_, np.float64)),
     )
 

@@ -18,8 +18,8 @@ MIB = 1 << 20
 _RESERVE = 0.1
 #: From glibc's malloc.h.
 _M_MMAP_THRESHOLD = -3
-#: What a process takes with zarr, dask, OpenCV and scikit-learn loaded: 163 MiB on Linux, and some more elsewhere.
-_USUAL = 192 * MIB
+#: What a process takes with zarr, dask, OpenCV and scikit-learn loaded: 160 to 205 MiB on Linux, by the processor.
+_USUAL = 224 * MIB
 
 
 class MemoryGate:
