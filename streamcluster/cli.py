@@ -28,7 +28,7 @@ import typer
 from streamcluster import config
 from streamcluster.config import Settings
 from streamcluster.errors import Interrupted, SettingsError, StoreBusyError, StreamclusterError
-from streamcluster.runtime.memory import give_back_what_is_freed
+from streamcluster.runtime.memory import settle_allocator
 from streamcluster.runtime.progress import Progress
 
 EXIT_ERROR, EXIT_USAGE, EXIT_BUSY = 1, 2, 75
@@ -181,7 +181,7 @@ def run_job(name: str, make_settings: Callable[[], Any], output: Output) -> None
             job = getattr(import_module(f"streamcluster.jobs.{name}"), name)
             gc.freeze()
             gc.enable()
-            give_back_what_is_freed()
+            settle_allocator()
             takes_progress = "progress" in inspect.signature(job).parameters
             report = job(settings, progress=progress) if takes_progress else job(settings)
         except StreamclusterError as error:

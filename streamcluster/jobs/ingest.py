@@ -37,7 +37,7 @@ from streamcluster.runtime.execution import Executor, using
 from streamcluster.runtime.memory import MIB, MemoryGate, peak_bytes, room_bytes
 from streamcluster.runtime.paths import decode_path, encode_path, printable
 from streamcluster.runtime.progress import Progress
-from streamcluster.sources.decode import SAMPLE_SIDE, Decoded, DecodeOptions, read_pictures, stack_thumbnails
+from streamcluster.sources.decode import LUMA_SIDE, Decoded, DecodeOptions, read_pictures, stack_thumbnails
 from streamcluster.sources.measure import Picture, measure_pictures
 from streamcluster.sources.scan import FoundFile, KnownPicture, KnownReject, Patterns, Scan, check_source
 from streamcluster.store.collection import (
@@ -58,8 +58,8 @@ PART_FILES = 64
 #: Thumbnails of one decode task, where they are large; and files, where those are.
 PART_BYTES = MIB
 PART_SOURCE_BYTES = 8 * MIB
-#: A sample that waits to be measured, its luma and its Laplacian, for each file of a part that is being decoded.
-SAMPLE_BYTES = 16 * SAMPLE_SIDE**2
+#: The luma that waits to be measured, and the stacks in which it is, for each file of a part that is being decoded.
+LUMA_BYTES = 2 * LUMA_SIDE**2
 #: What a worker decodes without asking for room: a picture of half a million pixels.
 SMALL_DECODE_BYTES = 8 * MIB
 #: Files, or seconds, between two commits; a commit takes some 50 ms.
@@ -331,8 +331,8 @@ def _part_decoder(
     """Return the decode task, with the memory that the budget leaves for encoded and decoded files."""
     layout = collection.pointer
     parts = executor.window * max(PART_BYTES, collection.thumbnail_bytes)
-    samples = executor.workers * PART_FILES * SAMPLE_BYTES
-    planned = parts + samples + executor.workers * SMALL_DECODE_BYTES + BLOCKS_IN_MEMORY * BLOCK_BYTES
+    luma = executor.workers * PART_FILES * LUMA_BYTES
+    planned = parts + luma + executor.workers * SMALL_DECODE_BYTES + BLOCKS_IN_MEMORY * BLOCK_BYTES
     room = room_bytes(settings.memory, planned + MIN_DECODE_BYTES, "reading pictures")
     red, green, blue = bytes.fromhex(layout.background[1:])
     options = DecodeOptions(layout.image_size, layout.aspect, (red, green, blue), settings.max_pixels)

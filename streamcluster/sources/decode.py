@@ -1,4 +1,4 @@
-"""The project's only door to picture decoding: one file in, one thumbnail and a sample to measure out.
+"""The project's only door to picture decoding: one file in, one thumbnail and a grey picture to measure out.
 
 OpenCV decodes; `header.py` decides beforehand whether it may. Everything behind the decoder works on a few thousand
 pixels, so that a picture costs little more than its decoding. Colour profiles are not applied.
@@ -31,7 +31,7 @@ Aspect = Literal["squash", "pad", "crop"]
 Pixels = NDArray[np.uint8]
 ResultT = TypeVar("ResultT")
 
-SAMPLE_SIDE: Final = 128
+LUMA_SIDE: Final = 128
 _STRIP_SAMPLES: Final = 1 << 18
 _REDUCED: Final = {
     1: cv2.IMREAD_COLOR,
@@ -75,8 +75,8 @@ class Decoded(Struct, frozen=True, gc=False):
     ----------
     thumbnail : ndarray of uint8, shape (image_size, image_size, 3)
         BGR; `stack_thumbnails` makes many at a time RGB.
-    sample : ndarray of uint8, shape (at most 128, at most 128, 3)
-        BGR, to be measured.
+    luma : ndarray of uint8, shape (at most 128, at most 128)
+        To be measured.
     width, height : int
         Pixels as displayed, after orientation.
     size, mtime_ns : int
@@ -86,7 +86,7 @@ class Decoded(Struct, frozen=True, gc=False):
     """
 
     thumbnail: Pixels
-    sample: Pixels
+    luma: Pixels
     width: int
     height: int
     size: int
@@ -189,7 +189,7 @@ def _decode(picture: Admissible, options: DecodeOptions, gate: MemoryGate) -> De
 def reduction_for(header: Header, image_size: int) -> int:
     """Return by what a JPEG is shrunk while it is decoded: 1, 2, 4 or 8.
 
-    Both sides keep twice the thumbnail's, and no less than the sample's, so that the measures do not depend on
+    Both sides keep twice the thumbnail's, and no less than the luma's, so that the measures do not depend on
     the size of small thumbnails.
 
     >>> reduction_for(Header("JPEG", 4000, 3000, 1, 0), 64)
@@ -199,7 +199,7 @@ def reduction_for(header: Header, image_size: int) -> int:
     """
     if header.format != "JPEG":
         return 1
-    least = max(2 * image_size, SAMPLE_SIDE)
+    least = max(2 * image_size, LUMA_SIDE)
     shorter = min(header.width, header.height)
     return next((n for n in (8, 4, 2) if -(-shorter // n) >= least), 1)
 
@@ -337,7 +337,7 @@ def _shrink(pixels: Pixels, header: Header, options: DecodeOptions, status: os.s
     turned = header.orientation > 4
     return Decoded(
         thumbnail=make_thumbnail(pixels, orientation, options),
-        sample=make_sample(pixels, orientation),
+        luma=make_luma(pixels, orientation),
         width=header.height if turned else header.width,
         height=header.width if turned else header.height,
         size=status.st_size,
@@ -412,8 +412,9 @@ def orient(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(seen[:, ::-1] if orientation in (2, 3, 6, 7) else seen)
 
 
-def make_sample(pixels: Pixels, orientation: int) -> Pixels:
-    """Return the BGR picture that is measured: each axis area-averaged to 128 pixels, if it has more."""
+def make_luma(pixels: Pixels, orientation: int) -> Pixels:
+    """Return the luma (ITU-R BT.601) of BGR or BGRA pixels, each axis area-averaged to 128 pixels, if it has more."""
     height, width = pixels.shape[:2]
-    small = resize(pixels, min(width, SAMPLE_SIDE), min(height, SAMPLE_SIDE))
-    return orient(small, orientation)[..., :3]
+    small = resize(pixels, min(width, LUMA_SIDE), min(height, LUMA_SIDE))
+    code = cv2.COLOR_BGR2GRAY if small.shape[2] == 3 else cv2.COLOR_BGRA2GRAY
+    return orient(cast(Pixels, cv2.cvtColor(small, code)), orientation)

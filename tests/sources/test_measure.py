@@ -13,9 +13,9 @@ SHAPES = [(128, 128), (128, 128), (128, 128), (128, 97), (5, 128), (128, 97), (1
 def pictures(seed):
     rng = np.random.default_rng(seed)
     for number, (height, width) in enumerate(SHAPES):
-        coarse = rng.integers(0, 256, (max(1, height // 9), max(1, width // 9), 3)).astype(np.uint8)
-        sample = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-        yield Decoded(sample[:1, :1], sample, width, height, number, number, bytes([number]))
+        coarse = rng.integers(0, 256, (max(1, height // 9), max(1, width // 9))).astype(np.uint8)
+        luma = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+        yield Decoded(luma[:1, :1], luma, width, height, number, number, bytes([number]))
 
 
 def hash_alone(luma):
@@ -31,15 +31,15 @@ def test_each_picture_is_measured_as_if_alone(seed):
     measured = measure_pictures(together)
     for decoded, picture in zip(together, measured, strict=True):
         assert [picture] == measure_pictures([decoded])
-        luma = cv2.cvtColor(decoded.sample, cv2.COLOR_BGR2GRAY)
+        luma = decoded.luma
         laplacian = cv2.Laplacian(luma, cv2.CV_64F, borderType=cv2.BORDER_REPLICATE)
         assert picture.sharpness == pytest.approx(laplacian.var(), abs=1e-6)
         if min(luma.shape) >= HASH_SIDE:
             assert picture.brightness == pytest.approx(luma.mean(), abs=1)
             bits = np.array([picture.phash >> (63 - i) & 1 for i in range(64)], bool)
             margin = hash_alone(luma)
-            clear = np.abs(margin) > 0.01
-            assert clear.sum() > 60
+            clear = np.abs(margin) > 2  # halving twice rounds pixels twice
+            assert clear.sum() > 32
             assert (bits == (margin > 0))[clear].all()
 
 
