@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from streamcluster.runtime.memory import MIB, MemoryGate
-from streamcluster.sources.decode import DecodeOptions, memory_for, read_pictures, reduction_for
+from streamcluster.sources.decode import DecodeOptions, admit_pictures, decode_pictures, memory_for, reduction_for
 from streamcluster.sources.header import read_header
 
 Make = Callable[[Path], object]
@@ -177,7 +177,8 @@ def measure(path: str) -> int:
     cv2.imdecode(cv2.imencode(".png", warm)[1], cv2.IMREAD_COLOR)
     before = _status_bytes("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again at VmRSS
-    read_pictures([path], DecodeOptions(max_pixels=1 << 40), MemoryGate(1 << 40))
+    options, gate = DecodeOptions(max_pixels=1 << 40), MemoryGate(1 << 40)
+    decode_pictures(admit_pictures([path], options, gate), options, gate)
     return _status_bytes("VmHWM") - before
 
 

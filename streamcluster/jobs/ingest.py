@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -37,7 +37,17 @@ from streamcluster.runtime.execution import Executor, using
 from streamcluster.runtime.memory import MIB, MemoryGate, peak_bytes, room_bytes
 from streamcluster.runtime.paths import decode_path, encode_path, printable
 from streamcluster.runtime.progress import Progress
-from streamcluster.sources.decode import LUMA_SIDE, Decoded, DecodeOptions, read_pictures, stack_thumbnails
+from streamcluster.sources.decode import (
+    LUMA_SIDE,
+    START_BYTES,
+    Admissible,
+    Decoded,
+    DecodeOptions,
+    Refused,
+    admit_pictures,
+    decode_pictures,
+    stack_thumbnails,
+)
 from streamcluster.sources.measure import Picture, measure_pictures
 from streamcluster.sources.scan import FoundFile, KnownPicture, KnownReject, Patterns, Scan, check_source
 from streamcluster.store.collection import (
@@ -60,6 +70,8 @@ PART_BYTES = MIB
 PART_SOURCE_BYTES = 8 * MIB
 #: The luma that waits to be measured, and the stacks in which it is, for each file of a part that is being decoded.
 LUMA_BYTES = 2 * LUMA_SIDE**2
+#: Parts that are opened, decoded or packed at the same time for each worker.
+PARTS_A_WORKER = 3
 #: What a worker decodes without asking for room: a picture of half a million pixels.
 SMALL_DECODE_BYTES = 8 * MIB
 #: Files, or seconds, between two commits; a commit takes some 50 ms.
@@ -305,13 +317,14 @@ def _take_in(
     tally = Tally()
     if not n_files:
         return tally
-    decode = _part_decoder(collection, settings, executor)
-    part_files = max(1, min(PART_FILES, PART_BYTES // collection.thumbnail_bytes))
+    reading = _plan_reading(collection, settings, executor)
     waiting: list[Outcome] = []
     committed_at = time.monotonic()
     collection.make_room(n_files)
-    with progress.stage("decode", n_files):
-        parts = executor.map(decode, _parts_until_stop(scan.to_decode(), part_files, progress))
+    with progress.stage("decode", n_files), Executor(reading.n_parts) as reader:
+        files = _parts_until_stop(scan.to_decode(), reading.part_files, progress)
+        admitted = reader.map(reading.admit, files, window=reading.n_parts + 1)
+        parts = executor.map(reading.decode, admitted, window=reading.n_parts + 1)
         blocks = _pack(collection, _watched(parts, progress))
         for outcomes in executor.map(partial(_write, collection), blocks, window=2):
             waiting += outcomes
@@ -325,33 +338,47 @@ def _take_in(
     return tally
 
 
-def _part_decoder(
-    collection: CollectionWriter, settings: IngestSettings, executor: Executor
-) -> Callable[[list[FoundFile]], Part]:
-    """Return the decode task, with the memory that the budget leaves for encoded and decoded files."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How files are read within the budget: the files of a part, the parts in work, and the two steps of the work."""
+
+    part_files: int
+    n_parts: int
+    options: DecodeOptions
+    gate: MemoryGate
+
+    def admit(self, files: list[FoundFile]) -> list[tuple[FoundFile, Admissible | Refused]]:
+        """Open some files; nothing that is wrong with one of them is raised."""
+        return list(zip(files, admit_pictures([file.path for file in files], self.options, self.gate), strict=True))
+
+    def decode(self, admitted: list[tuple[FoundFile, Admissible | Refused]]) -> Part:
+        """Decode what was admitted, and measure it."""
+        results = decode_pictures([result for _, result in admitted], self.options, self.gate)
+        decoded = [picture for picture in results if isinstance(picture, Decoded)]
+        pictures = iter(measure_pictures(decoded))
+        outcomes = [
+            Outcome(file, next(pictures)) if isinstance(result, Decoded) else _explain(file, result)
+            for (file, _), result in zip(admitted, results, strict=True)
+        ]
+        return Part(outcomes, stack_thumbnails(decoded, self.options.image_size))
+
+
+def _plan_reading(collection: CollectionWriter, settings: IngestSettings, executor: Executor) -> Reading:
+    """Return how to read files, with as many parts in work as there are workers, or as the budget has memory for."""
     layout = collection.pointer
-    parts = executor.window * max(PART_BYTES, collection.thumbnail_bytes)
-    luma = executor.workers * PART_FILES * LUMA_BYTES
-    planned = parts + luma + executor.workers * SMALL_DECODE_BYTES + BLOCKS_IN_MEMORY * BLOCK_BYTES
-    room = room_bytes(settings.memory, planned + MIN_DECODE_BYTES, "reading pictures")
+    part_files = max(1, min(PART_FILES, PART_BYTES // collection.thumbnail_bytes))
+    thumbnails = max(PART_BYTES, collection.thumbnail_bytes)
+    part = PARTS_A_WORKER * (thumbnails + part_files * START_BYTES) + part_files * LUMA_BYTES + SMALL_DECODE_BYTES
+    others = BLOCKS_IN_MEMORY * BLOCK_BYTES + MIN_DECODE_BYTES
+    room = room_bytes(settings.memory, part + others, "reading pictures") - others
+    n_parts = min(executor.workers, room // part)
     red, green, blue = bytes.fromhex(layout.background[1:])
     options = DecodeOptions(layout.image_size, layout.aspect, (red, green, blue), settings.max_pixels)
-    return partial(decode_part, options=options, gate=MemoryGate(room - planned, SMALL_DECODE_BYTES))
+    gate = MemoryGate(room - n_parts * part + MIN_DECODE_BYTES, SMALL_DECODE_BYTES)
+    return Reading(part_files, n_parts, options, gate)
 
 
-def decode_part(files: list[FoundFile], options: DecodeOptions, gate: MemoryGate) -> Part:
-    """Read some files; nothing that is wrong with one of them is raised."""
-    read = read_pictures([file.path for file in files], options, gate)
-    decoded = [picture for picture in read if isinstance(picture, Decoded)]
-    pictures = iter(measure_pictures(decoded))
-    outcomes = [
-        Outcome(file, next(pictures)) if isinstance(result, Decoded) else _explain(file, result)
-        for file, result in zip(files, read, strict=True)
-    ]
-    return Part(outcomes, stack_thumbnails(decoded, options.image_size))
-
-
-def _explain(file: FoundFile, error: UnreadablePictureError | OSError) -> Outcome:
+def _explain(file: FoundFile, error: Refused) -> Outcome:
     if isinstance(error, UnreadablePictureError):
         return Outcome(file, reason=str(error), oversize=isinstance(error, OversizePictureError))
     return Outcome(file, reason=error.strerror or str(error), passing=True)

@@ -21,8 +21,8 @@ from streamcluster.sources.decode import Decoded, Pixels, resize
 
 HASH_SIDE: Final = 32
 HASH_FREQUENCIES: Final = 8
-#: Pictures of a stack: 256 KiB of luma, 512 of its Laplacian.
-STACK_PICTURES: Final = 16
+#: Pictures of a stack: 384 KiB of luma, 768 of its Laplacian.
+STACK_PICTURES: Final = 24
 
 
 class Picture(Struct, frozen=True, gc=False):
@@ -61,7 +61,8 @@ def measure_pictures(decoded: Sequence[Decoded]) -> list[Picture]:
             indices = alike[tile]
             luma = np.stack([decoded[i].luma for i in indices])
             small = shrink_stack(luma, HASH_SIDE)
-            values = (perceptual_hashes(small), small.mean(axis=(1, 2)), sharpnesses(luma))
+            spectra = low_frequencies(small)
+            values = (perceptual_hashes(spectra), spectra[:, 0] / HASH_SIDE, sharpnesses(luma))
             measured.update(zip(indices, zip(*(v.tolist() for v in values), strict=True), strict=True))
     return [Picture(d.width, d.height, d.size, d.mtime_ns, d.digest, *measured[i]) for i, d in enumerate(decoded)]
 
@@ -99,16 +100,24 @@ def sharpnesses(luma: Pixels) -> NDArray[np.float64]:
     return cast("NDArray[np.float64]", energies / (height * width))
 
 
-def perceptual_hashes(luma: Pixels) -> NDArray[np.uint64]:
-    """Return the 64-bit DCT hash of each uint8 (n, 32, 32) luma.
+def low_frequencies(luma: Pixels) -> NDArray[np.float32]:
+    """Return the 8 × 8 lowest frequencies, row by row, of each uint8 (n, 32, 32): float32 (n, 64).
 
-    The 8 × 8 lowest frequencies, each against their median, row by row from the highest bit down (Zauner,
-    "Implementation and benchmarking of perceptual image hash functions", 2010, 3.2.1). Half a luma step of tolerance
-    keeps rounding out of the hashes of plain pictures.
+    The transform is the orthonormal DCT-II, so that the first is 32 times the mean.
     """
-    spectra = _COSINES @ luma.astype(np.float32) @ _COSINES.T
-    low = spectra.reshape(len(luma), HASH_FREQUENCIES**2)
-    threshold = np.median(low, axis=1, keepdims=True) + np.float32(0.5)
+    spectra: NDArray[np.float32] = _COSINES @ luma.astype(np.float32) @ _COSINES.T
+    return spectra.reshape(len(luma), HASH_FREQUENCIES**2)
+
+
+def perceptual_hashes(low: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """Return the 64-bit DCT hash of pictures of which these are the low frequencies, float32 (n, 64).
+
+    Each frequency against their median, from the highest bit down (Zauner, "Implementation and benchmarking of
+    perceptual image hash functions", 2010, 3.2.1). Half a luma step of tolerance keeps rounding out of the hashes of
+    plain pictures.
+    """
+    middle = low.shape[1] // 2
+    threshold = np.sort(low, axis=1)[:, middle - 1 : middle + 1].mean(axis=1, keepdims=True) + np.float32(0.5)
     return np.packbits(low > threshold, axis=1).view(">u8").ravel().astype(np.uint64)
 
 

@@ -16,15 +16,20 @@ import stat
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Struct
 
 from streamcluster.errors import NoPicturesError, SourceError, SourceNotFoundError, SourceVanishedError
 from streamcluster.runtime.paths import printable, system_path
 
+RowT = TypeVar("RowT", bound=tuple[Any, ...])
+
 #: Files between two reports of progress.
 ADVANCE_FILES = 100
+#: Rows that are sorted before they go into the scratch database.
+RUN_ROWS = 4096
 #: What the scratch database keeps in memory.
 CACHE_BYTES = 2 << 20
 #: A folder that holds this one is an export of ours: its pictures are copies, not sources.
@@ -242,6 +247,13 @@ def _candidate_status(entry: os.DirEntry[str], prefix: str, patterns: Patterns) 
     return status if wanted and stat.S_ISREG(status.st_mode) else None
 
 
+def _in_sorted_runs(rows: Iterable[RowT]) -> Iterator[RowT]:
+    """Yield rows in the order of their paths, as far as a few thousand go: the scratch tables grow a third sooner."""
+    rest = iter(rows)
+    while run := sorted(islice(rest, RUN_ROWS)):
+        yield from run
+
+
 _TABLES = """
     CREATE TABLE found (path BLOB PRIMARY KEY, size INT, mtime_ns INT, start INT) WITHOUT ROWID;
     CREATE TABLE known (path BLOB PRIMARY KEY, id INT, size INT, mtime_ns INT, digest BLOB, live INT) WITHOUT ROWID;
@@ -320,7 +332,7 @@ class Scan:
         """
         present = [source for source in self.sources if source not in absent]
         rows = self._found_rows(walk(present, self._patterns, self._keep_out, self.listing), advance)
-        self._db.executemany("INSERT OR IGNORE INTO found VALUES (?, ?, ?, ?)", rows)
+        self._db.executemany("INSERT OR IGNORE INTO found VALUES (?, ?, ?, ?)", _in_sorted_runs(rows))
         (self.found,) = self._one("SELECT count(*) FROM found")
 
     def _found_rows(
@@ -343,7 +355,7 @@ class Scan:
         inside = tuple(os.path.join(source, "") for source in self.sources)
         self._db.executemany(
             "INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?)",
-            ((os.fsencode(known.path), *known[1:]) for known in pictures if known.path.startswith(inside)),
+            _in_sorted_runs((os.fsencode(known[0]), *known[1:]) for known in pictures if known[0].startswith(inside)),
         )
         self._db.executemany(
             "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?, ?)",

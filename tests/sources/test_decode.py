@@ -24,7 +24,15 @@ from streamcluster.errors import ChangedWhileReadError, OversizePictureError, Un
 from streamcluster.runtime.digests import file_digest
 from streamcluster.runtime.memory import MIB, MemoryGate
 from streamcluster.sources import decode
-from streamcluster.sources.decode import Aspect, Decoded, DecodeOptions, read_pictures, resize, stack_thumbnails
+from streamcluster.sources.decode import (
+    Aspect,
+    Decoded,
+    DecodeOptions,
+    admit_pictures,
+    decode_pictures,
+    resize,
+    stack_thumbnails,
+)
 from streamcluster.sources.header import Header, read_header
 from streamcluster.sources.measure import measure_pictures
 
@@ -42,7 +50,7 @@ def read(path: Path | str, **options: Any) -> SimpleNamespace:
 
 
 def read_picture(path: str, options: DecodeOptions, gate: MemoryGate) -> Decoded:
-    (result,) = read_pictures([path], options, gate)
+    (result,) = decode_pictures(admit_pictures([path], options, gate), options, gate)
     if isinstance(result, Decoded):
         return result
     raise result
