@@ -21,9 +21,12 @@ SettingsT = TypeVar("SettingsT", bound="Settings")
 
 #: Endings by which a file claims to be a picture. Those that cannot be read are listed as rejects, with the reason.
 PICTURE_ENDINGS = (
-    *("apng", "avif", "bmp", "cur", "dds", "dib", "exr", "fits", "gif", "hdr", "heic", "heif", "ico", "j2c", "j2k"),
-    *("jfif", "jp2", "jpe", "jpeg", "jpf", "jpg", "jpx", "jxl", "pbm", "pcx", "pgm", "png", "pnm", "ppm", "psd"),
-    *("qoi", "sgi", "svg", "tga", "tif", "tiff", "wbmp", "webp"),
+    *("apng", "avif", "bmp", "cur", "dds", "dib", "exr", "fits", "gif", "hdr", "heic", "heif", "hif", "ico", "j2c"),
+    *("j2k", "jfif", "jp2", "jpe", "jpeg", "jpf", "jpg", "jpg_large", "jpg_orig", "jpx", "jxl", "pbm", "pcx", "pgm"),
+    *("png", "pnm", "ppm", "psb", "psd", "qoi", "sgi", "svg", "tga", "tif", "tiff", "wbmp", "webp"),
+    # camera raw files
+    *("3fr", "arw", "cr2", "cr3", "crw", "dcr", "dng", "erf", "iiq", "kdc", "mef", "mos", "mrw", "nef", "nrw", "orf"),
+    *("pef", "raf", "rw2", "rwl", "sr2", "srf", "srw", "x3f"),
 )
 
 

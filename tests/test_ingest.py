@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 )
 
 from streamcluster.config import IngestSettings
+from streamcluster.console import summarize
 from streamcluster.errors import (
     BudgetError,
     Interrupted,
@@ -348,6 +349,14 @@ def test_each_kind_of_change_is_counted_as_what_it_is(folder, store):
     assert_adds_up(report)
     assert (report.new, report.changed, report.moved, report.gone, report.rejected) == (2, 1, 1, 1, 2)
     assert (report.unchanged, report.ignored, report.live, report.postponed) == (7, 1, 11, 0)
+
+
+def test_what_is_not_looked_at_is_counted_before_a_person(folder, store):
+    for name in ("noending", "readme.txt"):
+        folder.put(name, picture(50))
+    report = run(store, folder)
+    assert (report.ignored, report.found) == (2, 13)
+    assert any("2 other files" in line for line in summarize(report))
 
 
 def test_a_moved_picture_keeps_its_row(folder, store):

@@ -177,6 +177,12 @@ def test_sources_that_overlap_give_a_picture_once(tmp_path):
             assert scan.found == len({file.path for file in scan.to_decode()}) == 2
 
 
+@pytest.mark.parametrize("name", ["a.CR2", "a.nef", "a.dng", "a.HEIC", "a.heif", "a.jpg_large"])
+def test_files_that_many_keep_among_their_pictures_are_looked_at(tmp_path, name):
+    put(tmp_path, name)
+    assert found(tmp_path) == [name]
+
+
 # links
 
 
