@@ -141,6 +141,8 @@ def _ingest_lines(report: Any) -> list[str]:
     lines = [f"{count(report.found, 'file')}: {', '.join(parts)}" + _optional(report.postponed, "for next time")]
     if report.gone:
         lines.append(f"{count(report.gone, 'picture')} gone from the sources")
+    if report.left_out:
+        lines.append(f"{count(report.left_out, 'picture')} left out, as nothing asks for them any more")
     if report.ignored:
         lines.append(f"{count(report.ignored, 'other file')} ignored")
     for reason, number in Counter(report.postponed_files.values()).most_common(3):

@@ -564,6 +564,18 @@ def test_more_than_half_of_the_pictures_do_not_vanish_unless_that_is_allowed(fol
     assert_store_is(store, folder)
 
 
+def test_pictures_that_are_not_asked_for_any_more_leave_and_come_back_undecoded(folder, store):
+    run(store, folder)
+    report = run(store, folder, exclude=("a", "b"))
+    assert (report.gone, report.left_out, report.live) == (0, 8, 3)
+    assert {Path(path).parent.name for path in live_rows(open_collection(store).catalog)} == {"c"}
+    again = run(store, folder, exclude=("a", "b"))
+    assert (again.left_out, again.live) == (0, 3)
+    report = run(store, folder)
+    assert (report.new, report.live, open_collection(store).n_rows) == (0, 11, 11)
+    refused(NoPicturesError, store, folder, include=("*.txt",))
+
+
 @pytest.mark.parametrize("change", [{"image_size": 16}, {"aspect": "pad"}, {"background": "#000000"}, {"seed": 1}])
 def test_what_the_store_was_made_with_is_not_contradicted(folder, store, change):
     run(store, folder)

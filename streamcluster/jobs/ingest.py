@@ -75,7 +75,8 @@ MIN_DECODE_BYTES = 64 * MIB
 class IngestReport:
     """What `ingest` found and did, in files.
 
-    found == unchanged + moved + new + changed + rejected + postponed; the catalogue then holds `live` pictures.
+    found == unchanged + moved + new + changed + rejected + postponed; the catalogue then holds `live` pictures. Those
+    that `gone` counts are not there any more; `left_out` ones are not asked for any more.
     """
 
     found: int
@@ -86,6 +87,7 @@ class IngestReport:
     rejected: int
     postponed: int
     gone: int
+    left_out: int
     ignored: int
     live: int
     postponed_files: dict[str, str]
@@ -227,14 +229,15 @@ def resolve_layout(settings: IngestSettings, earlier: Collection | None) -> Stor
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """How many known pictures were found elsewhere, and how many not at all."""
+    """How many known pictures were found elsewhere, how many not at all, and how many nobody asks for any more."""
 
     moved: int
     gone: int
+    left_out: int
 
 
 def _settle_known(collection: CollectionWriter, scan: Scan, allow_gone: bool, executor: Executor) -> Settled:
-    """Bring the rows of known files up to date: gone, back, moved, or only touched.
+    """Bring the rows of known files up to date: gone, left out, back, moved, or only touched.
 
     Each step may be the last one before a kill: what was done stays done, and the next run finds the rest to do.
     """
@@ -254,7 +257,8 @@ def _settle_known(collection: CollectionWriter, scan: Scan, allow_gone: bool, ex
         collection.update(catalog, rows, {"mtime_ns": [known.mtime_ns for known in settled]})
         collection.set_state(catalog, rows, LIVE)
     collection.set_state(catalog, scan.back(), LIVE)
-    return Settled(moved, len(gone))
+    left_out = scan.count_left_out()
+    return Settled(moved, len(gone) - left_out, left_out)
 
 
 def known_pictures(collection: Collection) -> Iterator[KnownPicture]:
@@ -452,7 +456,7 @@ def _reject_columns(refused: list[Outcome]) -> dict[str, list[Any]]:
 
 
 def _report(collection: CollectionWriter, scan: Scan, settled: Settled, tally: Tally) -> IngestReport:
-    postponed = dict.fromkeys(sorted(scan.listing.unreadable), "cannot be listed") | tally.postponed
+    postponed = dict(sorted(scan.listing.unreadable.items())) | tally.postponed
     decoded = tally.new + tally.changed + tally.rejected + len(tally.postponed)
     known_rejects = scan.count_known_rejects()
     counts = collection.counts()
@@ -469,6 +473,7 @@ def _report(collection: CollectionWriter, scan: Scan, settled: Settled, tally: T
         rejected=tally.rejected + known_rejects,
         postponed=len(postponed),
         gone=settled.gone,
+        left_out=settled.left_out,
         ignored=scan.listing.ignored,
         live=counts.live,
         postponed_files={printable(path): reason for path, reason in postponed.items()},
