@@ -154,6 +154,9 @@ class IngestSettings(JobSettings, frozen=True, kw_only=True):
         ),
     ] = tuple(f"*.{ending}" for ending in PICTURE_ENDINGS)
     exclude: Annotated[Globs, _about("Leave out files and folders that match.", metavar="GLOB")] = ()
+    drop: Annotated[
+        tuple[str, ...], _about("Folders that are sources no more: their pictures leave the groups.", metavar="FOLDER")
+    ] = ()
     image_size: Side | None = None
     aspect: Aspect | None = None
     background: Colour | None = None
@@ -240,7 +243,7 @@ class RunSettings(Settings, frozen=True, kw_only=True):
 
 
 #: Settings that are paths; in a settings file they are relative to that file's folder.
-_PATHS = ("store", "sources", "dest")
+_PATHS = ("store", "sources", "drop", "dest")
 _JOBS: dict[str, type[JobSettings]] = {"ingest": IngestSettings, "fit": FitSettings, "export": ExportSettings}
 
 

@@ -33,6 +33,7 @@ from streamcluster.errors import (
     Interrupted,
     NoPicturesError,
     SettingsConflictError,
+    SettingsError,
     SourceError,
     SourceNotFoundError,
     SourceVanishedError,
@@ -574,6 +575,44 @@ def test_pictures_that_are_not_asked_for_any_more_leave_and_come_back_undecoded(
     report = run(store, folder)
     assert (report.new, report.live, open_collection(store).n_rows) == (0, 11, 11)
     refused(NoPicturesError, store, folder, include=("*.txt",))
+
+
+def two_sources(tmp_path):
+    one, two = Folder(tmp_path / "one"), Folder(tmp_path / "two")
+    for i in range(3):
+        one.put(f"{i}.png", picture(i))
+        two.put(f"{i}.png", picture(10 + i))
+    two.put("junk.png", junk(0))
+    return one, two
+
+
+def test_a_source_that_is_not_named_stays_until_it_is_dropped(tmp_path, store):
+    one, two = two_sources(tmp_path)
+    run(store, one, two)
+    assert run(store, one).live == 6
+    two.move("0.png", tmp_path / "one" / "moved.png")
+    report = run(store, one, drop=(str(two.path),))
+    assert (report.moved, report.new, report.gone, report.left_out, report.live) == (1, 0, 0, 2, 4)
+    assert_store_is(store, one)
+    assert open_collection(store).sources == (str(one.path),)
+    before = bytes_of(store)
+    run(store, one, drop=(str(two.path),))
+    assert bytes_of(store) == before
+    assert run(store, one, two).live == 6
+
+
+def test_a_dropped_folder_that_a_source_holds_too_loses_nothing(folder, store):
+    run(store, folder, folder.path / "a")
+    assert run(store, folder, drop=(str(folder.path / "a"),)).live == 11
+    assert open_collection(store).sources == (str(folder.path),)
+
+
+def test_a_drop_that_means_nothing_is_refused(tmp_path, store):
+    one, two = two_sources(tmp_path)
+    refused(SourceError, store, one, drop=(str(two.path),))
+    run(store, one)
+    refused(SourceError, store, one, drop=(str(two.path),))
+    refused(SettingsError, store, one, drop=(str(one.path),))
 
 
 @pytest.mark.parametrize("change", [{"image_size": 16}, {"aspect": "pad"}, {"background": "#000000"}, {"seed": 1}])

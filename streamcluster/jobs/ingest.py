@@ -29,6 +29,8 @@ from streamcluster.errors import (
     NoPicturesError,
     OversizePictureError,
     SettingsConflictError,
+    SettingsError,
+    SourceError,
     SourceNotFoundError,
     UnreadablePictureError,
 )
@@ -147,7 +149,8 @@ def ingest(
     Raises
     ------
     SourceError
-        A source is missing, is no folder, cannot be listed, or lost so much at once that it is likelier unmounted.
+        A source is missing, is no folder, cannot be listed, or lost so much at once that it is likelier unmounted; or
+        one to drop was never one.
     SettingsConflictError
         A setting contradicts what the store was made with.
     BudgetError
@@ -163,11 +166,13 @@ def ingest(
     sources = [os.path.abspath(source) for source in settings.sources]
     earlier = open_collection(settings.store) if store_exists(settings.store) else None
     absent = check_sources(sources, settings.allow_gone, known=earlier.sources if earlier else ())
+    dropped = {os.path.abspath(folder) for folder in settings.drop}
+    check_dropped(dropped, sources, earlier)
     layout = resolve_layout(settings, earlier)
     patterns = Patterns(settings.include, settings.exclude)
     with (
         exclusive_store(settings.store),
-        Scan(sources, patterns, layout.seed, keep_out=settings.store) as scan,
+        Scan(sources, patterns, layout.seed, keep_out=settings.store, dropped=dropped) as scan,
         using(executor, settings.workers) as running,
     ):
         with progress.stage("scan", None, "files"):
@@ -176,7 +181,7 @@ def ingest(
             scan.check_found()
         with open_for_writing(settings.store, create=layout) as collection:
             settled = _settle_known(collection, scan, settings.allow_gone, running)
-            collection.remember_sources(set(sources) - absent, absent, settings.include, settings.exclude)
+            collection.remember_sources(set(sources) - absent, absent | dropped, settings.include, settings.exclude)
             tally = _take_in(collection, scan, settings, running, progress)
             return _report(collection, scan, settled, tally)
 
@@ -203,6 +208,29 @@ def check_sources(sources: Iterable[str], allow_gone: bool, known: Container[str
                 ) from None
             absent.add(source)
     return absent
+
+
+def check_dropped(dropped: Iterable[str], sources: Container[str], earlier: Collection | None) -> None:
+    """Refuse to drop what is no source; what was dropped before may be dropped again, as a killed run is run again.
+
+    Raises
+    ------
+    SettingsError
+        A folder is to be scanned, too.
+    SourceError
+        The store knows nothing of a folder.
+    """
+    for folder in dropped:
+        if folder in sources:
+            raise SettingsError(f"--drop {printable(folder)} is named as a source, too; leave one of them out")
+        if earlier is None or not (folder in earlier.sources or _knows_pictures_below(folder, earlier)):
+            known = ", ".join(map(printable, earlier.sources)) if earlier else "none"
+            raise SourceError(f"--drop {printable(folder)} is no source of this store, its sources are: {known}")
+
+
+def _knows_pictures_below(folder: str, earlier: Collection) -> bool:
+    inside = os.path.join(folder, "")
+    return any(known.path.startswith(inside) for known in known_pictures(earlier))
 
 
 def resolve_layout(settings: IngestSettings, earlier: Collection | None) -> StoreDefaults:
