@@ -711,9 +711,35 @@ def test_undo_takes_back_what_nobody_touched(world):
     check_totals(report)
     assert (report.removed, report.left_alone) == (1, 2)
     assert world.files() == {"mine.jpg": b"moved.jpg", "cluster_00/edited.jpg": b"work", "notes.txt": b"mine"}
-    assert {p.name for p in world.dest.iterdir()} == {"mine.jpg", "cluster_00", "notes.txt"}
-    with pytest.raises(DestinationError):
-        world.export(undo=True)
+    assert {p.name for p in world.dest.iterdir()} == {"mine.jpg", "cluster_00", "notes.txt", ".streamcluster"}
+    assert world.export(undo=True).removed == 0
+
+
+def test_after_an_undo_a_persons_folder_takes_exports_again(world):
+    for name in ("kept", "moved", "deleted"):
+        world.add(f"{name}.jpg")
+    world.ingest().export()
+    (world.dest / "cluster_00/moved.jpg").rename(world.dest / "mine.jpg")
+    (world.dest / "cluster_00/deleted.jpg").unlink()
+    world.export(undo=True)
+    report = world.export()
+    check_totals(report)
+    assert (report.grouped, report.copied, report.left_alone) == (2, 1, 1)
+    assert set(world.files()) == {"mine.jpg", "cluster_00/kept.jpg"} == set(check_table(world))
+    (world.dest / "mine.jpg").unlink()
+    world.export(undo=True)
+    assert not world.dest.exists()
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_an_undo_without_a_manifest_is_refused(world, dry_run):
+    world.add("a.jpg")
+    world.ingest().export()
+    (world.dest / ".streamcluster/manifest.jsonl").unlink()
+    before = world.tree()
+    with pytest.raises(DestinationError, match="lost"):
+        world.export(undo=True, dry_run=dry_run)
+    assert world.tree() == before
 
 
 def test_undo_of_an_untouched_export_leaves_nothing(world):
@@ -969,16 +995,19 @@ def test_what_a_person_deletes_or_moves_between_a_kill_and_the_next_run_stays_so
             break
 
 
-def test_undo_killed_at_any_call_and_run_again_leaves_nothing_of_ours(tmp_path):
+@pytest.mark.parametrize("theirs", [{"mine.jpg": b"mine.jpg"}, {}], ids=["mine", "nothing"])
+def test_undo_killed_at_any_call_and_run_again_leaves_only_the_persons(tmp_path, theirs):
     for at in range(1, 100, 2):
         root = tmp_path / str(at)
         root.mkdir()
         world = busy_world(root)
+        if not theirs:
+            (world.dest / "mine.jpg").unlink()
         dead = killed_export(world, at, after=at % 4 == 1, undo=True)
         if (world.dest / ".streamcluster").exists():
             world.export(undo=True)
-        assert world.files() == {"mine.jpg": b"mine.jpg"}
-        assert {p.name for p in world.dest.iterdir()} == {"mine.jpg"}
+        assert (world.dest / ".streamcluster").exists() == bool(theirs)
+        assert not world.dest.exists() or world.tree() == theirs
         if not dead:
             break
 

@@ -173,14 +173,17 @@ def export_pictures(
 def undo_exports(settings: ExportSettings, executor: Executor, progress: Progress) -> ExportReport:
     """Take back what exports put into a destination and nobody touched since; needs no store.
 
+    Where files stay, a person's, the destination stays ours: a later export knows what the person moved and deleted.
+
     Raises
     ------
     DestinationError
-        No export was here.
+        No export was here, or its manifest is lost.
     """
     dest = os.path.abspath(settings.dest)
     if not os.path.isdir(system_path(os.path.join(dest, manifest.FOLDER))):
         raise DestinationError(f"{printable(dest)} holds nothing that an export put there; see to the spelling of DEST")
+    look.check_manifest(dest)
     with Ledger() as ledger:
         if settings.dry_run:
             _plan(dest, settings, ledger, executor, progress)
@@ -192,9 +195,11 @@ def undo_exports(settings: ExportSettings, executor: Executor, progress: Progres
             if error is not None:
                 raise error
             report = _undo_report(dest, settings, ledger)
-            finished = place.REFUSED not in report.reasons
+            if place.REFUSED not in report.reasons:
+                _remove_table(dest, header)
+            finished = look.holds_only_ours(dest)
             if finished:
-                _remove_traces(dest, header)
+                _remove_records(dest)
         if finished:
             _remove_folder(dest, header)
         return report
@@ -381,12 +386,17 @@ def _write_only_table(path: str, ledger: Ledger, *, dry_run: bool) -> None:
 # --- taking back
 
 
-def _remove_traces(dest: str, header: Header) -> None:
-    """Remove what makes a destination ours, the manifest last."""
+def _remove_table(dest: str, header: Header) -> None:
+    """Remove the table of pictures, unless a person edited it."""
     with place.writing_to(dest):
         table = os.path.join(dest, look.TABLE)
         if header.table is not None and place.stamp_of(table) == header.table:
             place.remove_file(table)
+
+
+def _remove_records(dest: str) -> None:
+    """Remove what makes a destination ours, the manifest last."""
+    with place.writing_to(dest):
         place.discard(manifest.journal_path(dest))
         place.discard(manifest.manifest_path(dest))
 
