@@ -173,8 +173,8 @@ def _status_lines(report: Any) -> list[str]:
         *(f"  source     {source}" for source in report.sources),
         f"  rejected   {report.rejected:,}",
         f"  gone       {report.gone:,}, replaced {report.replaced:,}",
-        f"  pending    {count(report.waiting_for_ingest, 'file')} to ingest, {report.missing:,} missing, "
-        f"{count(report.waiting_for_fit, 'picture')} to fit",
+        f"  pending    {count(report.waiting_for_ingest, 'file')} new, changed or moved, "
+        f"{report.missing:,} missing or moved, {count(report.waiting_for_fit, 'picture')} to fit",
         *(f"  unreached  {problem}" for problem in report.unreachable),
         f"  on disk    pixels {format_bytes(report.pixel_bytes)}, catalogue {format_bytes(report.catalog_bytes)}, "
         f"fits {format_bytes(report.fit_bytes)}",
