@@ -6,8 +6,9 @@
     sc.fit(sc.FitSettings(store="faces.zarr", clusters=50))
     sc.export(sc.ExportSettings(store="faces.zarr", dest="faces-grouped"))
 
-Each job takes its settings, and by name an executor and a progress reporter; it returns a frozen report, prints
-nothing, and raises a `StreamclusterError` whose message says what to do. Names are imported when they are first used.
+Each function takes its settings, returns a frozen report, prints nothing, and raises a `StreamclusterError` whose
+message says what to do; `ingest`, `fit`, `export` and `run` also take, by name, an executor and a progress reporter.
+Names are imported when they are first used.
 """
 
 # ruff: noqa: F401

@@ -21,9 +21,12 @@ SettingsT = TypeVar("SettingsT", bound="Settings")
 
 #: Endings by which a file claims to be a picture. Those that cannot be read are listed as rejects, with the reason.
 PICTURE_ENDINGS = (
-    *("apng", "avif", "bmp", "cur", "dds", "dib", "exr", "fits", "gif", "hdr", "heic", "heif", "ico", "j2c", "j2k"),
-    *("jfif", "jp2", "jpe", "jpeg", "jpf", "jpg", "jpx", "jxl", "pbm", "pcx", "pgm", "png", "pnm", "ppm", "psd"),
-    *("qoi", "sgi", "svg", "tga", "tif", "tiff", "wbmp", "webp"),
+    *("apng", "avif", "bmp", "cur", "dds", "dib", "exr", "fits", "gif", "hdr", "heic", "heif", "hif", "ico", "j2c"),
+    *("j2k", "jfif", "jp2", "jpe", "jpeg", "jpf", "jpg", "jpg_large", "jpg_orig", "jpx", "jxl", "pbm", "pcx", "pgm"),
+    *("png", "pnm", "ppm", "psb", "psd", "qoi", "sgi", "svg", "tga", "tif", "tiff", "wbmp", "webp"),
+    # camera raw files
+    *("3fr", "arw", "cr2", "cr3", "crw", "dcr", "dng", "erf", "iiq", "kdc", "mef", "mos", "mrw", "nef", "nrw", "orf"),
+    *("pef", "raf", "rw2", "rwl", "sr2", "srf", "srw", "x3f"),
 )
 
 
@@ -151,6 +154,9 @@ class IngestSettings(JobSettings, frozen=True, kw_only=True):
         ),
     ] = tuple(f"*.{ending}" for ending in PICTURE_ENDINGS)
     exclude: Annotated[Globs, _about("Leave out files and folders that match.", metavar="GLOB")] = ()
+    drop: Annotated[
+        tuple[str, ...], _about("Folders that are sources no more: their pictures leave the groups.", metavar="FOLDER")
+    ] = ()
     image_size: Side | None = None
     aspect: Aspect | None = None
     background: Colour | None = None
@@ -237,7 +243,7 @@ class RunSettings(Settings, frozen=True, kw_only=True):
 
 
 #: Settings that are paths; in a settings file they are relative to that file's folder.
-_PATHS = ("store", "sources", "dest")
+_PATHS = ("store", "sources", "drop", "dest")
 _JOBS: dict[str, type[JobSettings]] = {"ingest": IngestSettings, "fit": FitSettings, "export": ExportSettings}
 
 

@@ -141,6 +141,10 @@ def _ingest_lines(report: Any) -> list[str]:
     lines = [f"{count(report.found, 'file')}: {', '.join(parts)}" + _optional(report.postponed, "for next time")]
     if report.gone:
         lines.append(f"{count(report.gone, 'picture')} gone from the sources")
+    if report.left_out:
+        lines.append(f"{count(report.left_out, 'picture')} left out, as nothing asks for them any more")
+    if report.ignored:
+        lines.append(f"{count(report.ignored, 'other file')} ignored")
     for reason, number in Counter(report.postponed_files.values()).most_common(3):
         lines.append(f"  next time: {reason} ({number:,})")
     lines.append(f"the store holds {count(report.live, 'picture')}")
@@ -169,8 +173,8 @@ def _status_lines(report: Any) -> list[str]:
         *(f"  source     {source}" for source in report.sources),
         f"  rejected   {report.rejected:,}",
         f"  gone       {report.gone:,}, replaced {report.replaced:,}",
-        f"  pending    {count(report.waiting_for_ingest, 'file')} to ingest, {report.missing:,} missing, "
-        f"{count(report.waiting_for_fit, 'picture')} to fit",
+        f"  pending    {count(report.waiting_for_ingest, 'file')} new, changed or moved, "
+        f"{report.missing:,} missing or moved, {count(report.waiting_for_fit, 'picture')} to fit",
         *(f"  unreached  {problem}" for problem in report.unreachable),
         f"  on disk    pixels {format_bytes(report.pixel_bytes)}, catalogue {format_bytes(report.catalog_bytes)}, "
         f"fits {format_bytes(report.fit_bytes)}",

@@ -21,11 +21,16 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from pictures import SIDE, Pictures
 
-from streamcluster.config import ExportSettings
+from streamcluster.config import ExportSettings, FitSettings, IngestSettings, RunSettings
 from streamcluster.destination import carry
 from streamcluster.errors import DestinationError, FitNotFoundError, Interrupted, StoreBusyError, StoreNotFoundError
 from streamcluster.jobs.export import export, export_pictures
+from streamcluster.jobs.fit import fit
+from streamcluster.jobs.ingest import ingest
+from streamcluster.jobs.run import run
+from streamcluster.runtime.execution import Executor
 from streamcluster.runtime.progress import Progress
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="names and links that Windows does not have")
@@ -89,19 +94,23 @@ class World:
         ]
         return self
 
-    def export(self, progress=None, dest=None, ungrouped=0, rejected=0, **options):
+    def export(self, progress=None, dest=None, ungrouped=0, rejected=0, waiting=(), replaced=(), **options):
         chosen = ExportSettings(store=str(self.store), dest=str(dest or self.dest), workers=2, **options)
         if chosen.undo:
             return export(chosen, progress=progress)
-        return export_pictures(
-            iter(self.wanted),
-            chosen,
-            progress or Progress(),
-            store=str(self.store),
-            sources=[str(self.src)],
-            ungrouped=ungrouped,
-            rejected=rejected,
-        )
+        with Executor(chosen.workers) as executor:
+            return export_pictures(
+                iter(self.wanted),
+                chosen,
+                executor,
+                progress or Progress(),
+                store=str(self.store),
+                sources=[str(self.src)],
+                waiting=waiting,
+                replaced=replaced,
+                ungrouped=ungrouped,
+                rejected=rejected,
+            )
 
     def tree(self, dest=None):
         """What a person sees: each file with its content, each folder; links by what they lead to."""
@@ -702,9 +711,35 @@ def test_undo_takes_back_what_nobody_touched(world):
     check_totals(report)
     assert (report.removed, report.left_alone) == (1, 2)
     assert world.files() == {"mine.jpg": b"moved.jpg", "cluster_00/edited.jpg": b"work", "notes.txt": b"mine"}
-    assert {p.name for p in world.dest.iterdir()} == {"mine.jpg", "cluster_00", "notes.txt"}
-    with pytest.raises(DestinationError):
-        world.export(undo=True)
+    assert {p.name for p in world.dest.iterdir()} == {"mine.jpg", "cluster_00", "notes.txt", ".streamcluster"}
+    assert world.export(undo=True).removed == 0
+
+
+def test_after_an_undo_a_persons_folder_takes_exports_again(world):
+    for name in ("kept", "moved", "deleted"):
+        world.add(f"{name}.jpg")
+    world.ingest().export()
+    (world.dest / "cluster_00/moved.jpg").rename(world.dest / "mine.jpg")
+    (world.dest / "cluster_00/deleted.jpg").unlink()
+    world.export(undo=True)
+    report = world.export()
+    check_totals(report)
+    assert (report.grouped, report.copied, report.left_alone) == (2, 1, 1)
+    assert set(world.files()) == {"mine.jpg", "cluster_00/kept.jpg"} == set(check_table(world))
+    (world.dest / "mine.jpg").unlink()
+    world.export(undo=True)
+    assert not world.dest.exists()
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_an_undo_without_a_manifest_is_refused(world, dry_run):
+    world.add("a.jpg")
+    world.ingest().export()
+    (world.dest / ".streamcluster/manifest.jsonl").unlink()
+    before = world.tree()
+    with pytest.raises(DestinationError, match="lost"):
+        world.export(undo=True, dry_run=dry_run)
+    assert world.tree() == before
 
 
 def test_undo_of_an_untouched_export_leaves_nothing(world):
@@ -960,16 +995,19 @@ def test_what_a_person_deletes_or_moves_between_a_kill_and_the_next_run_stays_so
             break
 
 
-def test_undo_killed_at_any_call_and_run_again_leaves_nothing_of_ours(tmp_path):
+@pytest.mark.parametrize("theirs", [{"mine.jpg": b"mine.jpg"}, {}], ids=["mine", "nothing"])
+def test_undo_killed_at_any_call_and_run_again_leaves_only_the_persons(tmp_path, theirs):
     for at in range(1, 100, 2):
         root = tmp_path / str(at)
         root.mkdir()
         world = busy_world(root)
+        if not theirs:
+            (world.dest / "mine.jpg").unlink()
         dead = killed_export(world, at, after=at % 4 == 1, undo=True)
         if (world.dest / ".streamcluster").exists():
             world.export(undo=True)
-        assert world.files() == {"mine.jpg": b"mine.jpg"}
-        assert {p.name for p in world.dest.iterdir()} == {"mine.jpg"}
+        assert (world.dest / ".streamcluster").exists() == bool(theirs)
+        assert not world.dest.exists() or world.tree() == theirs
         if not dead:
             break
 
@@ -1033,6 +1071,77 @@ def test_a_store_without_a_fit(tmp_path, monkeypatch):
     with pytest.raises(FitNotFoundError):
         export(ExportSettings(store=str(tmp_path / "s.zarr"), dest=str(tmp_path / "dest")))
     assert not (tmp_path / "dest").exists()
+
+
+class Real:
+    """Pictures, a store and a destination, through all three jobs."""
+
+    def __init__(self, root):
+        self.root, self.store, self.dest = root, str(root / "s.zarr"), root / "dest"
+        self.pictures = Pictures(root / "src")
+        for i in range(12):
+            self.pictures.write(f"{i}.png", i)
+        self.ingest(image_size=SIDE)
+        self.fit()
+
+    def ingest(self, **options):
+        return ingest(IngestSettings(sources=(str(self.root / "src"),), store=self.store, **options))
+
+    def fit(self):
+        return fit(FitSettings(store=self.store, clusters=3, components=3))
+
+    def export(self, executor=None, **options):
+        report = export(ExportSettings(store=self.store, dest=str(self.dest), **options), executor=executor)
+        check_totals(report)
+        return report
+
+    def lying(self):
+        return {path.name: path for path in self.dest.glob("cluster_*/*")}
+
+
+@pytest.mark.parametrize("mode", ["copy", "symlink"])
+def test_a_picture_that_changed_keeps_its_group_until_the_next_fit(tmp_path, mode):
+    real = Real(tmp_path)
+    real.export(mode=mode)
+    before = real.lying()
+    real.pictures.write("5.png", "changed")
+    real.pictures.write("new.png", "new")
+    report = real.ingest()
+    assert (report.new, report.changed) == (1, 1)
+    dry = real.export(mode=mode, dry_run=True)
+    report = real.export(mode=mode)
+    assert (dry.replaced, report.replaced, report.kept, report.removed) == (1, 1, 11, 0)
+    assert (report.pictures, report.grouped, report.set_aside) == (13, 12, 1)
+    assert real.lying() == before
+    assert before["5.png"].read_bytes() == (tmp_path / "src/5.png").read_bytes()
+    assert len(check_table(real)) == 12
+    assert real.export(mode=mode).kept == 12
+    real.fit()
+    report = real.export(mode=mode)
+    assert (report.grouped, report.copied, report.replaced) == (13, 1, 0)
+
+
+def test_a_picture_that_became_unreadable_leaves_its_group(tmp_path):
+    real = Real(tmp_path)
+    real.export()
+    real.pictures.write_bytes("5.png", b"broken")
+    real.ingest()
+    report = real.export()
+    assert (report.pictures, report.grouped, report.rejected, report.removed) == (12, 11, 1, 1)
+    assert "5.png" not in real.lying()
+
+
+def test_the_jobs_work_on_the_threads_of_their_caller(tmp_path, monkeypatch):
+    real = Real(tmp_path)
+    with Executor(2) as executor:
+        monkeypatch.setattr(Executor, "__init__", None)
+        assert real.export(executor=executor).copied == 12
+        settings = RunSettings(
+            ingest=IngestSettings(sources=(str(tmp_path / "src"),), store=real.store),
+            fit=FitSettings(store=real.store, clusters=3, components=3),
+            export=ExportSettings(store=real.store, dest=str(real.dest)),
+        )
+        assert run(settings, executor=executor).export.kept == 12
 
 
 # --- everything at once

@@ -27,11 +27,13 @@ from hypothesis.stateful import (
 )
 
 from streamcluster.config import IngestSettings
+from streamcluster.console import summarize
 from streamcluster.errors import (
     BudgetError,
     Interrupted,
     NoPicturesError,
     SettingsConflictError,
+    SettingsError,
     SourceError,
     SourceNotFoundError,
     SourceVanishedError,
@@ -350,6 +352,14 @@ def test_each_kind_of_change_is_counted_as_what_it_is(folder, store):
     assert (report.unchanged, report.ignored, report.live, report.postponed) == (7, 1, 11, 0)
 
 
+def test_what_is_not_looked_at_is_counted_before_a_person(folder, store):
+    for name in ("noending", "readme.txt"):
+        folder.put(name, picture(50))
+    report = run(store, folder)
+    assert (report.ignored, report.found) == (2, 13)
+    assert any("2 other files" in line for line in summarize(report))
+
+
 def test_a_moved_picture_keeps_its_row(folder, store):
     run(store, folder)
     row = {path: row for row, path in open_collection(store).catalog.records("path")}[str(folder.path / "a/0.png")]
@@ -553,6 +563,56 @@ def test_more_than_half_of_the_pictures_do_not_vanish_unless_that_is_allowed(fol
     refused(SourceVanishedError, store, folder, match="6 of 11")
     assert run(store, folder, allow_gone=True).gone == 6
     assert_store_is(store, folder)
+
+
+def test_pictures_that_are_not_asked_for_any_more_leave_and_come_back_undecoded(folder, store):
+    run(store, folder)
+    report = run(store, folder, exclude=("a", "b"))
+    assert (report.gone, report.left_out, report.live) == (0, 8, 3)
+    assert {Path(path).parent.name for path in live_rows(open_collection(store).catalog)} == {"c"}
+    again = run(store, folder, exclude=("a", "b"))
+    assert (again.left_out, again.live) == (0, 3)
+    report = run(store, folder)
+    assert (report.new, report.live, open_collection(store).n_rows) == (0, 11, 11)
+    refused(NoPicturesError, store, folder, include=("*.txt",))
+
+
+def two_sources(tmp_path):
+    one, two = Folder(tmp_path / "one"), Folder(tmp_path / "two")
+    for i in range(3):
+        one.put(f"{i}.png", picture(i))
+        two.put(f"{i}.png", picture(10 + i))
+    two.put("junk.png", junk(0))
+    return one, two
+
+
+def test_a_source_that_is_not_named_stays_until_it_is_dropped(tmp_path, store):
+    one, two = two_sources(tmp_path)
+    run(store, one, two)
+    assert run(store, one).live == 6
+    two.move("0.png", tmp_path / "one" / "moved.png")
+    report = run(store, one, drop=(str(two.path),))
+    assert (report.moved, report.new, report.gone, report.left_out, report.live) == (1, 0, 0, 2, 4)
+    assert_store_is(store, one)
+    assert open_collection(store).sources == (str(one.path),)
+    before = bytes_of(store)
+    run(store, one, drop=(str(two.path),))
+    assert bytes_of(store) == before
+    assert run(store, one, two).live == 6
+
+
+def test_a_dropped_folder_that_a_source_holds_too_loses_nothing(folder, store):
+    run(store, folder, folder.path / "a")
+    assert run(store, folder, drop=(str(folder.path / "a"),)).live == 11
+    assert open_collection(store).sources == (str(folder.path),)
+
+
+def test_a_drop_that_means_nothing_is_refused(tmp_path, store):
+    one, two = two_sources(tmp_path)
+    refused(SourceError, store, one, drop=(str(two.path),))
+    run(store, one)
+    refused(SourceError, store, one, drop=(str(two.path),))
+    refused(SettingsError, store, one, drop=(str(one.path),))
 
 
 @pytest.mark.parametrize("change", [{"image_size": 16}, {"aspect": "pad"}, {"background": "#000000"}, {"seed": 1}])

@@ -29,8 +29,8 @@ from pictures import (
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, signals and /proc")
 
 #: Random moments at which each of the five jobs below is killed, from within; and from outside, by the clock.
-MOMENTS = int(os.environ.get("KILL_MOMENTS", "5"))
-CLOCK_MOMENTS = 1
+MOMENTS = int(os.environ.get("KILL_MOMENTS", "7"))
+CLOCK_MOMENTS = 2
 FIRST_CLUSTERS, CLUSTERS = 3, 6
 
 
@@ -238,10 +238,10 @@ def test_killed_by_the_clock_and_run_again_is_as_if_never_killed(job, server, tm
     started = time.monotonic()
     assert child.wait().code == 0
     seconds = time.monotonic() - started
-    for i in range(CLOCK_MOMENTS):
+    for i, milliseconds in enumerate(spread(int(1000 * seconds), CLOCK_MOMENTS, seed=1)):
         child = server.start(*begin(job, tmp_path / str(i)))
         assert wait_until((tmp_path / str(i) / job.lock).exists)
-        time.sleep(random.Random(1).uniform(0, seconds))
+        time.sleep(milliseconds / 1000)
         child.signal(signal.SIGKILL)
         assert child.wait().code in (0, -signal.SIGKILL)
         check_goes_on(job, tmp_path / str(i), server)

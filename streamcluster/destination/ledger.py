@@ -36,12 +36,14 @@ UNREACHED = "left for the next run"
 
 _PAGE_ROWS = 500
 
-_TABLES = f"""
-    PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -{CACHE_KIB};
-    CREATE TABLE wanted (
+_PICTURE = """(
         source BLOB PRIMARY KEY, row INT, size INT, mtime_ns INT, digest BLOB, cluster INT, distance REAL,
         width INT, height INT, brightness REAL, sharpness REAL
-    ) WITHOUT ROWID;
+    ) WITHOUT ROWID"""
+_TABLES = f"""
+    PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -{CACHE_KIB};
+    CREATE TABLE wanted {_PICTURE};
+    CREATE TABLE waiting {_PICTURE};
     CREATE TABLE recorded (
         source BLOB PRIMARY KEY, name BLOB, file BLOB, digest BLOB, mode TEXT, size INT, mtime_ns INT, state TEXT,
         place TEXT
@@ -180,10 +182,28 @@ class Ledger:
 
     def want(self, pictures: Iterable[GroupedPicture]) -> None:
         """Take in what the store wants to be there; the last picture of a source counts."""
+        self._take("wanted", pictures)
+
+    def want_changed(self, waiting: Iterable[GroupedPicture], replaced: Iterable[GroupedPicture]) -> int:
+        """Take in pictures that wait for a fit but changed only, and return how many: until then they keep their group.
+
+        Parameters
+        ----------
+        waiting : iterable of GroupedPicture
+            Pictures that no fit has put into a group.
+        replaced : iterable of GroupedPicture
+            What lay at the same paths, and elsewhere, with its group.
+        """
+        self._take("waiting", waiting)
         self._db.executemany(
-            f"INSERT OR REPLACE INTO wanted VALUES ({', '.join('?' * 11)})",
-            map(_wanted_row, pictures),
+            "UPDATE waiting SET cluster = ?, distance = ? WHERE source = ?",
+            ((picture.cluster, picture.distance, _key(picture.source)) for picture in replaced),
         )
+        return self._db.execute("INSERT OR IGNORE INTO wanted SELECT * FROM waiting WHERE cluster >= 0").rowcount
+
+    def _take(self, table: str, pictures: Iterable[GroupedPicture]) -> None:
+        row = f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * 11)})"
+        self._db.executemany(row, map(_picture_row, pictures))
 
     def recall(self, records: Iterable[Record]) -> None:
         """Take in what exports recorded."""
@@ -486,7 +506,7 @@ def _path(key: bytes) -> str:
     return key.decode("utf-8", "surrogatepass")
 
 
-def _wanted_row(p: GroupedPicture) -> tuple[Any, ...]:
+def _picture_row(p: GroupedPicture) -> tuple[Any, ...]:
     measured = (p.width, p.height, p.brightness, p.sharpness)
     return _key(p.source), p.row, p.size, p.mtime_ns, p.digest, p.cluster, p.distance, *measured
 

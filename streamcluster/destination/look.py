@@ -93,9 +93,29 @@ def is_ours(dest: str) -> bool:
     return manifest.read_header(dest) is not None
 
 
+def check_manifest(dest: str) -> None:
+    """Refuse a destination of ours that holds files, and no record of which of them exports put there.
+
+    Raises
+    ------
+    DestinationError
+        The manifest is lost, damaged or of a newer format.
+    """
+    if not is_ours(dest) and not holds_only_ours(dest):
+        raise DestinationError(
+            f"{printable(manifest.manifest_path(dest))} is lost, so that what exports put there cannot be told from a "
+            "person's files; nothing was changed. Put the file back from a backup, or remove files by hand"
+        )
+
+
+def holds_only_ours(dest: str) -> bool:
+    """Whether nothing lies here but our own folder."""
+    return all(name == manifest.FOLDER for name in os.listdir(system_path(dest)))
+
+
 def _is_free(dest: str) -> bool:
     """Whether nothing lies here, or only what an export leaves that was killed before its first manifest."""
-    if any(name != manifest.FOLDER for name in os.listdir(system_path(dest))):
+    if not holds_only_ours(dest):
         return False
     ours = os.path.join(dest, manifest.FOLDER)
     return not os.path.isdir(system_path(ours)) or all(

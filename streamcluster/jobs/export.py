@@ -29,7 +29,7 @@ from streamcluster.destination.manifest import Header, Journal, WritesTable
 from streamcluster.destination.place import Stager, Stamp
 from streamcluster.destination.table import check_table_path, relative_name, table_lines
 from streamcluster.errors import DestinationError, FitNotFoundError, Interrupted, StreamclusterError
-from streamcluster.runtime.execution import Executor
+from streamcluster.runtime.execution import Executor, using
 from streamcluster.runtime.locks import exclusive
 from streamcluster.runtime.memory import format_bytes, peak_bytes
 from streamcluster.runtime.paths import printable, system_path
@@ -76,8 +76,20 @@ class ExportReport:
     peak_bytes: int | None = None
 
 
-def export(settings: ExportSettings, *, progress: Progress | None = None) -> ExportReport:
+def export(
+    settings: ExportSettings, *, executor: Executor | None = None, progress: Progress | None = None
+) -> ExportReport:
     """Bring a destination's folders up to date with the store's current fit.
+
+    A picture that changed since that fit stays in its group, with its new content, until the next one.
+
+    Parameters
+    ----------
+    settings : ExportSettings
+    executor : Executor, optional
+        By default threads, `settings.workers` of them.
+    progress : Progress, optional
+        By default silent.
 
     Raises
     ------
@@ -92,7 +104,8 @@ def export(settings: ExportSettings, *, progress: Progress | None = None) -> Exp
     """
     progress = progress or Progress()
     if settings.undo:
-        return undo_exports(settings, progress)
+        with using(executor, settings.workers) as running:
+            return undo_exports(settings, running, progress)
     from streamcluster.store.collection import open_collection
 
     collection = open_collection(settings.store)
@@ -100,24 +113,32 @@ def export(settings: ExportSettings, *, progress: Progress | None = None) -> Exp
         shown = printable(settings.store)
         raise FitNotFoundError(f"{shown} has no fit yet; run: streamcluster fit --store {shown}")
     counts = collection.counts()
-    return export_pictures(
-        collection.grouped_pictures(),
-        settings,
-        progress,
-        store=collection.root,
-        sources=collection.sources,
-        ungrouped=counts.live - counts.grouped,
-        rejected=counts.rejected,
-    )
+    ungrouped = counts.live - counts.grouped
+    with using(executor, settings.workers) as running:
+        return export_pictures(
+            collection.grouped_pictures(),
+            settings,
+            running,
+            progress,
+            store=collection.root,
+            sources=collection.sources,
+            waiting=collection.waiting_pictures() if ungrouped else (),
+            replaced=collection.replaced_pictures() if ungrouped else (),
+            ungrouped=ungrouped,
+            rejected=counts.rejected,
+        )
 
 
 def export_pictures(
     pictures: Iterable[GroupedPicture],
     settings: ExportSettings,
+    executor: Executor,
     progress: Progress,
     *,
     store: str,
     sources: Iterable[str] = (),
+    waiting: Iterable[GroupedPicture] = (),
+    replaced: Iterable[GroupedPicture] = (),
     ungrouped: int = 0,
     rejected: int = 0,
 ) -> ExportReport:
@@ -131,6 +152,8 @@ def export_pictures(
         Folder of the store, which the destination must not touch.
     sources : iterable of str
         Folders that hold the pictures.
+    waiting, replaced : iterable of GroupedPicture
+        Those of the `ungrouped` that may have changed since the fit, and what it put into groups and was replaced.
     ungrouped, rejected : int
         Pictures of the store that are not among `pictures`, for the report.
     """
@@ -138,39 +161,45 @@ def export_pictures(
     with Ledger() as ledger:
         with progress.stage("read groups", None):
             ledger.want(_outside(dest, _watched(pictures, progress)))
+            ungrouped -= ledger.want_changed(_outside(dest, _watched(waiting, progress)), replaced)
         if settings.manifest_only:
             _write_only_table(dest, ledger, dry_run=settings.dry_run)
         else:
             look.check_dest(dest, os.path.abspath(store), sources)
-            _work_in(dest, settings, ledger, progress)
+            _work_in(dest, settings, ledger, executor, progress)
         return _report(dest, settings, ledger, ungrouped, rejected)
 
 
-def undo_exports(settings: ExportSettings, progress: Progress) -> ExportReport:
+def undo_exports(settings: ExportSettings, executor: Executor, progress: Progress) -> ExportReport:
     """Take back what exports put into a destination and nobody touched since; needs no store.
+
+    Where files stay, a person's, the destination stays ours: a later export knows what the person moved and deleted.
 
     Raises
     ------
     DestinationError
-        No export was here.
+        No export was here, or its manifest is lost.
     """
     dest = os.path.abspath(settings.dest)
     if not os.path.isdir(system_path(os.path.join(dest, manifest.FOLDER))):
         raise DestinationError(f"{printable(dest)} holds nothing that an export put there; see to the spelling of DEST")
+    look.check_manifest(dest)
     with Ledger() as ledger:
         if settings.dry_run:
-            _plan(dest, settings, ledger, progress)
+            _plan(dest, settings, ledger, executor, progress)
             return _undo_report(dest, settings, ledger)
         with _locked(dest):
             # Without a manifest an earlier undo was killed right before its end.
             header = manifest.read_header(dest) or Header()
-            header, error = _export(dest, header, settings, ledger, progress)
+            header, error = _export(dest, header, settings, ledger, executor, progress)
             if error is not None:
                 raise error
             report = _undo_report(dest, settings, ledger)
-            finished = place.REFUSED not in report.reasons
+            if place.REFUSED not in report.reasons:
+                _remove_table(dest, header)
+            finished = look.holds_only_ours(dest)
             if finished:
-                _remove_traces(dest, header)
+                _remove_records(dest)
         if finished:
             _remove_folder(dest, header)
         return report
@@ -179,10 +208,10 @@ def undo_exports(settings: ExportSettings, progress: Progress) -> ExportReport:
 # --- planning
 
 
-def _plan(dest: str, settings: ExportSettings, ledger: Ledger, progress: Progress) -> Replayed:
+def _plan(dest: str, settings: ExportSettings, ledger: Ledger, executor: Executor, progress: Progress) -> Replayed:
     """Fill the ledger: nothing is changed but the ledger."""
     header = manifest.read_header(dest)
-    with progress.stage("look at DEST", None), Executor(settings.workers) as executor:
+    with progress.stage("look at DEST", None):
         if header is not None:
             ledger.recall(manifest.read_records(dest))
         if os.path.isdir(system_path(dest)):
@@ -255,10 +284,10 @@ def _probe(dest: str, stager: Stager, tasks: Iterable[Task]) -> None:
 # --- carrying out
 
 
-def _work_in(dest: str, settings: ExportSettings, ledger: Ledger, progress: Progress) -> None:
+def _work_in(dest: str, settings: ExportSettings, ledger: Ledger, executor: Executor, progress: Progress) -> None:
     """Plan, and unless that is all that was asked for, carry it out."""
     if settings.dry_run:
-        _plan(dest, settings, ledger, progress)
+        _plan(dest, settings, ledger, executor, progress)
         return
     made = not os.path.isdir(system_path(dest))
     with place.writing_to(dest):
@@ -269,22 +298,22 @@ def _work_in(dest: str, settings: ExportSettings, ledger: Ledger, progress: Prog
             header = Header(made_dest=made)
             with place.writing_to(dest):
                 manifest.write_manifest(dest, header, ())
-        _, error = _export(dest, header, settings, ledger, progress)
+        _, error = _export(dest, header, settings, ledger, executor, progress)
         if error is not None:
             raise error
 
 
 def _export(
-    dest: str, header: Header, settings: ExportSettings, ledger: Ledger, progress: Progress
+    dest: str, header: Header, settings: ExportSettings, ledger: Ledger, executor: Executor, progress: Progress
 ) -> tuple[Header, StreamclusterError | None]:
     """Bring the folders up to date; return the last manifest's header, and what ended the work too early."""
-    replayed = _plan(dest, settings, ledger, progress)
+    replayed = _plan(dest, settings, ledger, executor, progress)
     _check_room(dest, settings, ledger)
     with place.writing_to(dest):
         header = _checkpoint(dest, _with_replayed(dest, header, replayed), ledger)
         for temporary in ledger.temporaries():
             place.discard(os.path.join(dest, temporary))
-        with Journal(dest, header.run) as journal, Executor(settings.workers) as executor:
+        with Journal(dest, header.run) as journal:
             work = Workplace(dest, settings.mode, ledger, journal, set(header.folders))
             with progress.stage("export", ledger.count_tasks()):
                 error = carry_out(work, executor, progress)
@@ -357,12 +386,17 @@ def _write_only_table(path: str, ledger: Ledger, *, dry_run: bool) -> None:
 # --- taking back
 
 
-def _remove_traces(dest: str, header: Header) -> None:
-    """Remove what makes a destination ours, the manifest last."""
+def _remove_table(dest: str, header: Header) -> None:
+    """Remove the table of pictures, unless a person edited it."""
     with place.writing_to(dest):
         table = os.path.join(dest, look.TABLE)
         if header.table is not None and place.stamp_of(table) == header.table:
             place.remove_file(table)
+
+
+def _remove_records(dest: str) -> None:
+    """Remove what makes a destination ours, the manifest last."""
+    with place.writing_to(dest):
         place.discard(manifest.journal_path(dest))
         place.discard(manifest.manifest_path(dest))
 

@@ -29,6 +29,8 @@ from streamcluster.errors import (
     NoPicturesError,
     OversizePictureError,
     SettingsConflictError,
+    SettingsError,
+    SourceError,
     SourceNotFoundError,
     UnreadablePictureError,
 )
@@ -87,7 +89,8 @@ MIN_DECODE_BYTES = 64 * MIB
 class IngestReport:
     """What `ingest` found and did, in files.
 
-    found == unchanged + moved + new + changed + rejected + postponed; the catalogue then holds `live` pictures.
+    found == unchanged + moved + new + changed + rejected + postponed; the catalogue then holds `live` pictures. Those
+    that `gone` counts are not there any more; `left_out` ones are not asked for any more.
     """
 
     found: int
@@ -98,6 +101,7 @@ class IngestReport:
     rejected: int
     postponed: int
     gone: int
+    left_out: int
     ignored: int
     live: int
     postponed_files: dict[str, str]
@@ -157,7 +161,8 @@ def ingest(
     Raises
     ------
     SourceError
-        A source is missing, is no folder, cannot be listed, or lost so much at once that it is likelier unmounted.
+        A source is missing, is no folder, cannot be listed, or lost so much at once that it is likelier unmounted; or
+        one to drop was never one.
     SettingsConflictError
         A setting contradicts what the store was made with.
     BudgetError
@@ -173,11 +178,13 @@ def ingest(
     sources = [os.path.abspath(source) for source in settings.sources]
     earlier = open_collection(settings.store) if store_exists(settings.store) else None
     absent = check_sources(sources, settings.allow_gone, known=earlier.sources if earlier else ())
+    dropped = {os.path.abspath(folder) for folder in settings.drop}
+    check_dropped(dropped, sources, earlier)
     layout = resolve_layout(settings, earlier)
     patterns = Patterns(settings.include, settings.exclude)
     with (
         exclusive_store(settings.store),
-        Scan(sources, patterns, layout.seed, keep_out=settings.store) as scan,
+        Scan(sources, patterns, layout.seed, keep_out=settings.store, dropped=dropped) as scan,
         using(executor, settings.workers) as running,
     ):
         with progress.stage("scan", None, "files"):
@@ -186,7 +193,7 @@ def ingest(
             scan.check_found()
         with open_for_writing(settings.store, create=layout) as collection:
             settled = _settle_known(collection, scan, settings.allow_gone, running)
-            collection.remember_sources(set(sources) - absent, absent, settings.include, settings.exclude)
+            collection.remember_sources(set(sources) - absent, absent | dropped, settings.include, settings.exclude)
             tally = _take_in(collection, scan, settings, running, progress)
             return _report(collection, scan, settled, tally)
 
@@ -215,6 +222,29 @@ def check_sources(sources: Iterable[str], allow_gone: bool, known: Container[str
     return absent
 
 
+def check_dropped(dropped: Iterable[str], sources: Container[str], earlier: Collection | None) -> None:
+    """Refuse to drop what is no source; what was dropped before may be dropped again, as a killed run is run again.
+
+    Raises
+    ------
+    SettingsError
+        A folder is to be scanned, too.
+    SourceError
+        The store knows nothing of a folder.
+    """
+    for folder in dropped:
+        if folder in sources:
+            raise SettingsError(f"--drop {printable(folder)} is named as a source, too; leave one of them out")
+        if earlier is None or not (folder in earlier.sources or _knows_pictures_below(folder, earlier)):
+            known = ", ".join(map(printable, earlier.sources)) if earlier else "none"
+            raise SourceError(f"--drop {printable(folder)} is no source of this store, its sources are: {known}")
+
+
+def _knows_pictures_below(folder: str, earlier: Collection) -> bool:
+    inside = os.path.join(folder, "")
+    return any(known.path.startswith(inside) for known in known_pictures(earlier))
+
+
 def resolve_layout(settings: IngestSettings, earlier: Collection | None) -> StoreDefaults:
     """Return what the store is made with: as it is, as the settings say, or by default.
 
@@ -239,14 +269,15 @@ def resolve_layout(settings: IngestSettings, earlier: Collection | None) -> Stor
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """How many known pictures were found elsewhere, and how many not at all."""
+    """How many known pictures were found elsewhere, how many not at all, and how many nobody asks for any more."""
 
     moved: int
     gone: int
+    left_out: int
 
 
 def _settle_known(collection: CollectionWriter, scan: Scan, allow_gone: bool, executor: Executor) -> Settled:
-    """Bring the rows of known files up to date: gone, back, moved, or only touched.
+    """Bring the rows of known files up to date: gone, left out, back, moved, or only touched.
 
     Each step may be the last one before a kill: what was done stays done, and the next run finds the rest to do.
     """
@@ -266,7 +297,8 @@ def _settle_known(collection: CollectionWriter, scan: Scan, allow_gone: bool, ex
         collection.update(catalog, rows, {"mtime_ns": [known.mtime_ns for known in settled]})
         collection.set_state(catalog, rows, LIVE)
     collection.set_state(catalog, scan.back(), LIVE)
-    return Settled(moved, len(gone))
+    left_out = scan.count_left_out()
+    return Settled(moved, len(gone) - left_out, left_out)
 
 
 def known_pictures(collection: Collection) -> Iterator[KnownPicture]:
@@ -479,7 +511,7 @@ def _reject_columns(refused: list[Outcome]) -> dict[str, list[Any]]:
 
 
 def _report(collection: CollectionWriter, scan: Scan, settled: Settled, tally: Tally) -> IngestReport:
-    postponed = dict.fromkeys(sorted(scan.listing.unreadable), "cannot be listed") | tally.postponed
+    postponed = dict(sorted(scan.listing.unreadable.items())) | tally.postponed
     decoded = tally.new + tally.changed + tally.rejected + len(tally.postponed)
     known_rejects = scan.count_known_rejects()
     counts = collection.counts()
@@ -496,6 +528,7 @@ def _report(collection: CollectionWriter, scan: Scan, settled: Settled, tally: T
         rejected=tally.rejected + known_rejects,
         postponed=len(postponed),
         gone=settled.gone,
+        left_out=settled.left_out,
         ignored=scan.listing.ignored,
         live=counts.live,
         postponed_files={printable(path): reason for path, reason in postponed.items()},

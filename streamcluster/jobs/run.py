@@ -8,6 +8,7 @@ from streamcluster.config import RunSettings
 from streamcluster.jobs.export import ExportReport, export
 from streamcluster.jobs.fit import FitReport, fit
 from streamcluster.jobs.ingest import IngestReport, ingest
+from streamcluster.runtime.execution import Executor
 from streamcluster.runtime.progress import Progress
 from streamcluster.store.collection import exclusive_store
 
@@ -21,8 +22,16 @@ class RunReport:
     export: ExportReport | None
 
 
-def run(settings: RunSettings, *, progress: Progress | None = None) -> RunReport:
+def run(settings: RunSettings, *, executor: Executor | None = None, progress: Progress | None = None) -> RunReport:
     """Ingest, fit and export, as one writer.
+
+    Parameters
+    ----------
+    settings : RunSettings
+    executor : Executor, optional
+        By default each job starts its own threads.
+    progress : Progress, optional
+        By default silent.
 
     Raises
     ------
@@ -30,7 +39,7 @@ def run(settings: RunSettings, *, progress: Progress | None = None) -> RunReport
         As the job in which it happened; what the jobs before it did stands.
     """
     with exclusive_store(settings.ingest.store):
-        ingested = ingest(settings.ingest, progress=progress)
-        fitted = fit(settings.fit, progress=progress)
-        exported = export(settings.export, progress=progress) if settings.export else None
+        ingested = ingest(settings.ingest, executor=executor, progress=progress)
+        fitted = fit(settings.fit, executor=executor, progress=progress)
+        exported = export(settings.export, executor=executor, progress=progress) if settings.export else None
         return RunReport(ingested, fitted, exported)

@@ -29,8 +29,8 @@ class FitStatus:
 class StatusReport:
     """What `status` tells. Sizes are bytes on disk; `rejects` maps paths to reasons if they were asked for.
 
-    live == grouped + waiting_for_fit. `waiting_for_ingest` and `missing` compare the sources with the catalogue;
-    `unreachable` lists sources that cannot be looked at.
+    live == grouped + waiting_for_fit. `waiting_for_ingest` and `missing` compare the sources with the catalogue by
+    path, size and time, so that a moved file is among both; `unreachable` lists sources that cannot be looked at.
     """
 
     store: str

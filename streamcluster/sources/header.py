@@ -218,15 +218,20 @@ def _tiff_value(window: _Window, base: int, order: str, value: struct.Struct, co
 
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES = 256, 257, 258, 262, 274, 277
 _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 278, 322, 323, 338, 339
+_SUBFILE, _DNG_VERSION = 254, 50706
 _TIFF_TAGS: Final = frozenset(
-    {_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES}
+    {_SUBFILE, _DNG_VERSION, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES}
     | {_ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT, _EXTRA_SAMPLES, _SAMPLE_FORMAT}
 )
 _LOG_PHOTOMETRICS: Final = frozenset({32844, 32845})
+_SENSOR_PHOTOMETRICS: Final = frozenset({32803, 34892})
+_CAMERA_RAW: Final = "camera raw files are not supported; convert to JPEG"
 
 
 def _tiff(window: _Window) -> Header:
     tags = _tiff_tags(window, 0, _TIFF_TAGS)
+    if _is_camera_raw(window, tags):
+        raise UnreadablePictureError(_CAMERA_RAW)
     if _WIDTH not in tags or _HEIGHT not in tags:
         raise UnreadablePictureError("TIFF without a width and a height")
     width, height = tags[_WIDTH], tags[_HEIGHT]
@@ -238,6 +243,13 @@ def _tiff(window: _Window) -> Header:
     sample_bytes = 4 if free_range and bits <= 16 else -(-bits // 8) if raw else 1
     cost = _cost(width, height, _tiff_bytes(samples, sample_bytes)) + _tiff_block(tags, samples * sample_bytes)
     return Header("TIFF", width, height, _valid_orientation(tags.get(_ORIENTATION)), cost, alpha, white, raw)
+
+
+def _is_camera_raw(window: _Window, tags: dict[int, int]) -> bool:
+    """Whether this holds what a sensor saw: DNG 1.7 and CR2 say so, others begin with a reduced preview or are CFA."""
+    is_preview = bool(tags.get(_SUBFILE, 0) & 1)
+    is_sensor = _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in _SENSOR_PHOTOMETRICS
+    return is_preview or is_sensor or window.at(8, 2) == b"CR"
 
 
 def _tiff_alpha(tags: dict[int, int], bits: int, samples: int) -> Alpha:
@@ -416,6 +428,8 @@ def _heif(window: _Window) -> Header:
 def _other_brand(brand: bytes) -> str:
     if brand[:3] in (b"hei", b"hev", b"mif", b"msf"):
         return "HEIC pictures are not supported; convert to JPEG"
+    if brand == b"crx ":
+        return _CAMERA_RAW
     return f"not a picture (a video or other media file, brand {_shown(brand)})"
 
 
@@ -572,6 +586,7 @@ _OTHERS: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
     (re.compile(rb"\0\0[\x01\x02]\0"), "icon files are not supported; convert to PNG"),
     (re.compile(rb"v/1\x01"), "OpenEXR pictures are not supported; convert to PNG"),
     (re.compile(rb"DDS "), "DDS textures are not supported; convert to PNG"),
+    (re.compile(rb"FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|II\x1a\0\0\0HEAP|\0MRM|FOVb"), _CAMERA_RAW),
     (re.compile(rb"qoif"), "QOI pictures are not supported; convert to PNG"),
     (re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|!--|svg|!DOCTYPE svg)"), "SVG"),
 )

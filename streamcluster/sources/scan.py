@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Struct
@@ -83,7 +83,7 @@ class Settled:
 
 @dataclass(slots=True)
 class Listing:
-    """What the walk over the sources met besides pictures; `unreadable` maps paths to what the system said."""
+    """What the walk over the sources met besides pictures; `unreadable` maps paths to the reason."""
 
     ignored: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -105,6 +105,12 @@ class Patterns:
     def enters(self, prefix: str, name: str) -> bool:
         """Whether this folder or file is not excluded."""
         return not _matches(self._exclude, prefix, name)
+
+    def takes_path(self, path: str) -> bool:
+        """Whether a walk would come to the file at this path in its source, with forward slashes, and take it."""
+        *folders, name = path.split("/")
+        *prefixes, prefix = accumulate((f"{folder}/" for folder in folders), initial="")
+        return all(map(self.enters, prefixes, folders)) and self.takes_file(prefix, name)
 
 
 _Matchers = tuple[re.Pattern[str] | None, re.Pattern[str] | None]
@@ -161,7 +167,8 @@ def walk(sources: Iterable[str], patterns: Patterns, keep_out: str, listing: Lis
 
     Hidden names, exports of ours and the folder `keep_out` are left out. Links to folders are followed after all
     real folders, and no folder is entered twice, so that loops end and a picture keeps its own path rather than a
-    link's. What cannot be listed is noted in `listing`: what is below counts as neither there nor gone.
+    link's. A link to a folder that holds a source is a loop too, and is left out. What cannot be listed is noted in
+    `listing`: what is below counts as neither there nor gone.
 
     Raises
     ------
@@ -172,8 +179,11 @@ def walk(sources: Iterable[str], patterns: Patterns, keep_out: str, listing: Lis
     with suppress(OSError):
         entered.add(_identity(keep_out))
     roots = [_Folder.root(source) for source in sources]
+    above = _identities_above(roots)
     folders, linked = roots[::-1], list[_Folder]()
     while folders or linked:
+        if not folders:
+            entered |= above
         folder = folders.pop() if folders else linked.pop(0)
         try:
             if not _is_new(folder, roots, entered):
@@ -185,7 +195,7 @@ def walk(sources: Iterable[str], patterns: Patterns, keep_out: str, listing: Lis
                 raise SourceError(
                     f"{printable(folder.path)}: cannot list this folder ({error.strerror}); nothing was changed"
                 ) from None
-            listing.unreadable[folder.path] = error.strerror or str(error)
+            listing.unreadable[folder.path] = _why_unreadable(error)
             continue
         below.sort(key=lambda entry: entry[1].path)
         folders += [child for is_link, child in below[::-1] if not is_link]
@@ -206,6 +216,17 @@ def _is_new(folder: _Folder, roots: list[_Folder], entered: set[tuple[int, int]]
 def _identity(folder: str) -> tuple[int, int]:
     status = os.stat(system_path(folder))
     return status.st_dev, status.st_ino
+
+
+def _identities_above(roots: list[_Folder]) -> set[tuple[int, int]]:
+    """Return the folders that hold a source. Where a walk has entered all real folders, only a link leads there."""
+    identities = set()
+    for root in roots:
+        folder = os.path.realpath(root.path)
+        while folder != (folder := os.path.dirname(folder)):
+            with suppress(OSError):
+                identities.add(_identity(folder))
+    return identities
 
 
 def _list_folder(
@@ -231,8 +252,14 @@ def _list_folder(
                 else:
                     yield FoundEntry(path, status.st_size, status.st_mtime_ns, folder.start)
             except OSError as error:
-                if entry.is_symlink() or not isinstance(error, FileNotFoundError):
-                    listing.unreadable[path] = error.strerror or str(error)
+                if entry.is_symlink() and isinstance(error, FileNotFoundError):
+                    listing.unreadable[path] = "a link to nowhere"
+                elif not isinstance(error, FileNotFoundError):
+                    listing.unreadable[path] = _why_unreadable(error)
+
+
+def _why_unreadable(error: OSError) -> str:
+    return f"cannot be listed ({error.strerror or error})"
 
 
 def _candidate_status(entry: os.DirEntry[str], prefix: str, patterns: Patterns) -> os.stat_result | None:
@@ -258,7 +285,7 @@ _TABLES = """
     CREATE TABLE found (path BLOB PRIMARY KEY, size INT, mtime_ns INT, start INT) WITHOUT ROWID;
     CREATE TABLE known (path BLOB PRIMARY KEY, id INT, size INT, mtime_ns INT, digest BLOB, live INT) WITHOUT ROWID;
     CREATE TABLE refused (path BLOB PRIMARY KEY, id INT, size INT, mtime_ns INT, oversize INT) WITHOUT ROWID;
-    CREATE TABLE missing (id INTEGER PRIMARY KEY, path BLOB, size INT, digest BLOB, live INT);
+    CREATE TABLE missing (id INTEGER PRIMARY KEY, path BLOB, size INT, digest BLOB, live INT, unwanted INT);
     CREATE TABLE settled (path BLOB PRIMARY KEY, id INT) WITHOUT ROWID;
 """
 _INDEXES = """
@@ -269,7 +296,7 @@ _INDEXES = """
 _SAME_PICTURE = "known.size = found.size AND known.mtime_ns = found.mtime_ns"
 _SAME_REJECT = "refused.size = found.size AND refused.mtime_ns = found.mtime_ns"
 _MISSING = """
-    INSERT INTO missing SELECT id, path, size, digest, live FROM known
+    INSERT INTO missing SELECT id, path, size, digest, live, NOT is_wanted(path) FROM known
     WHERE path NOT IN (SELECT path FROM found) AND was_looked_at(path)
 """
 _TOUCHED = """
@@ -300,10 +327,16 @@ class Scan:
         the folders and an interrupted run goes on in the same order.
     keep_out : str
         A folder not to enter, by whatever path: the store's own.
+    dropped : iterable of str
+        Absolute paths of folders that are sources no more: what the store knows below them is missing, unless a
+        source holds it too.
     """
 
-    def __init__(self, sources: Iterable[str], patterns: Patterns, seed: int, keep_out: str) -> None:
+    def __init__(
+        self, sources: Iterable[str], patterns: Patterns, seed: int, keep_out: str, dropped: Iterable[str] = ()
+    ) -> None:
         self.sources = tuple(dict.fromkeys(sources))
+        self._dropped = tuple(dropped)
         self.listing = Listing()
         self.found = 0
         self._patterns = patterns
@@ -311,6 +344,7 @@ class Scan:
         self._key = seed.to_bytes(8, "little")
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.create_function("was_looked_at", 1, self._was_looked_at)
+        self._db.create_function("is_wanted", 1, self._is_wanted)
         self._db.create_function("order_key", 2, self._order_key)
         self._db.execute(f"PRAGMA cache_size = -{CACHE_BYTES // 1024}")
         self._db.executescript(_TABLES)
@@ -351,8 +385,8 @@ class Scan:
         return int.from_bytes(hashed, "little", signed=True)
 
     def compare(self, pictures: Iterable[KnownPicture], rejects: Iterable[KnownReject]) -> None:
-        """Take in what the store knows below these sources; the last row of a path counts."""
-        inside = tuple(os.path.join(source, "") for source in self.sources)
+        """Take in what the store knows below these sources and the dropped ones; the last row of a path counts."""
+        inside = tuple(os.path.join(source, "") for source in self.sources + self._dropped)
         self._db.executemany(
             "INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?)",
             _in_sorted_runs((os.fsencode(known[0]), *known[1:]) for known in pictures if known[0].startswith(inside)),
@@ -375,6 +409,13 @@ class Scan:
                 return True
             above = os.path.dirname(above)
         return False
+
+    def _is_wanted(self, path: bytes) -> bool:
+        """Whether a source may hold this path and the patterns would take it."""
+        known = os.fsdecode(path)
+        inside = (os.path.join(source, "") for source in self.sources)
+        names = (known[len(above) :].replace(os.sep, "/") for above in inside if known.startswith(above))
+        return any(map(self._patterns.takes_path, names))
 
     def touched(self) -> Iterator[tuple[str, int, bytes]]:
         """Yield (path, row, stored digest) of known pictures whose file has the same size and another time."""
@@ -417,28 +458,35 @@ class Scan:
         return self._rows("SELECT refused.id FROM refused JOIN settled USING (path) ORDER BY refused.id")
 
     def check_vanished(self) -> None:
-        """Refuse to believe that most pictures are gone.
+        """Refuse to believe that most pictures of a source are gone. Those that nobody wants any more do not count.
 
         Raises
         ------
         SourceNotFoundError
             A source that had pictures last time holds none.
         SourceVanishedError
-            More than half of the known pictures are missing.
+            More than half of a source's known pictures are missing.
+        NoPicturesError
+            The patterns take nothing any more.
         """
         for source in self.sources:
-            missing = self._count_below(source, "missing WHERE live AND")
+            missing = self._count_below(source, "missing WHERE live AND NOT unwanted AND")
+            unwanted = self._count_below(source, "missing WHERE live AND unwanted AND")
+            known = self._count_below(source, "known WHERE live AND") - unwanted
             if missing and not self._count_below(source, "found WHERE"):
                 raise SourceNotFoundError(
                     f"{printable(source)} had {missing:,} pictures last time and none now; is it mounted? "
                     "Nothing was changed. Use --allow-gone if they are really gone"
                 )
-        (known,) = self._one("SELECT count(*) FROM known WHERE live")
-        (missing,) = self._one("SELECT count(*) FROM missing WHERE live")
-        if 2 * missing > known:
-            raise SourceVanishedError(
-                f"{missing:,} of {known:,} known pictures are missing, more than half; is a disk unmounted? "
-                "Nothing was changed. Use --allow-gone if they are really gone"
+            if 2 * missing > known:
+                raise SourceVanishedError(
+                    f"{printable(source)}: {missing:,} of {known:,} known pictures are missing, more than half; "
+                    "is a disk unmounted? Nothing was changed. Use --allow-gone if they are really gone"
+                )
+        if not self.found and (left_out := self.count_left_out()):
+            raise NoPicturesError(
+                f"no file is asked for any more, and all {left_out:,} known pictures would be left out; nothing was "
+                "changed. See to --include and --exclude, or use --allow-gone"
             )
 
     def _count_below(self, folder: str, table: str) -> int:
@@ -456,8 +504,12 @@ class Scan:
             )
 
     def missing(self) -> list[int]:
-        """Return the rows of live pictures whose file is not there any more, in order."""
+        """Return the rows of live pictures whose file is not there, or not wanted, any more, in order."""
         return self._rows("SELECT id FROM missing WHERE live ORDER BY id")
+
+    def count_left_out(self) -> int:
+        """Return how many of them no source or no pattern asks for any more, wherever their file is."""
+        return self._one("SELECT count(*) FROM missing WHERE live AND unwanted")[0]
 
     def missing_rejects(self) -> list[int]:
         """Return the rows of rejects whose file is not there any more, in order."""

@@ -92,7 +92,7 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class GroupedPicture:
-    """A live picture with the group that the current fit put it in."""
+    """A picture with the group that the current fit put it in; -1, and no distance, if it has none yet."""
 
     row: int
     source: str
@@ -198,11 +198,23 @@ class Collection:
 
     def grouped_pictures(self) -> Iterator[GroupedPicture]:
         """Yield the live pictures that the current fit labelled, in row order."""
+        return self._pictures(LIVE, grouped=True)
+
+    def waiting_pictures(self) -> Iterator[GroupedPicture]:
+        """Yield the live pictures that came, changed or came back since the current fit, in row order."""
+        return self._pictures(LIVE, grouped=False)
+
+    def replaced_pictures(self) -> Iterator[GroupedPicture]:
+        """Yield what the current fit labelled and was replaced since, in row order."""
+        return self._pictures(REPLACED, grouped=True)
+
+    def _pictures(self, state: int, *, grouped: bool) -> Iterator[GroupedPicture]:
         fit = self.fit()
         names = ("path", "size", "mtime_ns", "digest", "width", "height", "brightness", "sharpness", "state")
         for rows, columns in self.catalog.chunks(*names):
-            labels, distances = fit.labels(rows), fit.distances(rows)
-            for i in np.flatnonzero((labels >= 0) & (columns["state"][: len(labels)] == LIVE)):
+            states = columns["state"]
+            labels, distances = _padded(fit.labels(rows), len(states), -1), _padded(fit.distances(rows), len(states), 0)
+            for i in np.flatnonzero((states == state) & ((labels >= 0) == grouped)):
                 yield GroupedPicture(
                     row=rows.start + int(i),
                     source=decode_path(str(columns["path"][i])),
@@ -320,6 +332,11 @@ class CollectionWriter(Collection):
             self._group.attrs[_ATTRIBUTE] = msgspec.to_builtins(pointer)
             flush_files([os.path.join(self.root, "zarr.json")], self.root)
         self.pointer = pointer
+
+
+def _padded(values: NDArray[Any], length: int, rest: int) -> NDArray[Any]:
+    """Return the values of a fit for rows of which it may not have known the last ones."""
+    return np.pad(values, (0, length - len(values)), constant_values=rest)
 
 
 def open_collection(path: str) -> Collection:

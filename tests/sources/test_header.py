@@ -154,12 +154,29 @@ def test_progressive_jpeg_costs_its_coefficients() -> None:
         (b"RIFF\0\0\0\0WEBPVP8 ", "truncated WebP"),
         (b"BM\0\0", "truncated BMP"),
         (b"II*\0\x08\0\0\0\0\0", "TIFF without"),
+        (b"II*\0\x10\0\0\0CR\2\0", "camera raw"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "camera raw"),
+        (b"FUJIFILMCCD-RAW 0201", "camera raw"),
+        (b"IIRO\x08\0\0\0", "camera raw"),
+        (b"IIU\0\x18\0\0\0", "camera raw"),
         (b"P6\n12", "truncated PNM"),
         (b"GIF89a\0\0\5\0\0\0\0", "0 × 5"),
     ],
 )
 def test_says_why_not(data: bytes, words: str) -> None:
     with pytest.raises(UnreadablePictureError, match=words):
+        parse(data)
+
+
+@pytest.mark.parametrize(("tag", "value"), [(254, 1), (262, 32803), (50706, 0x0401)])
+def test_a_tiff_that_holds_what_a_sensor_saw_is_not_taken_for_its_preview(tag: int, value: int) -> None:
+    file = io.BytesIO()
+    tags = {tag: value} if tag != 262 else {}
+    Image.new("RGB", (WIDTH, HEIGHT)).save(file, "TIFF", tiffinfo=tags)
+    data = file.getvalue()
+    if tag == 262:
+        data = data.replace(struct.pack("<HHII", 262, 3, 1, 2), struct.pack("<HHII", 262, 3, 1, value))
+    with pytest.raises(UnreadablePictureError, match="camera raw"):
         parse(data)
 
 

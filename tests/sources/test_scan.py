@@ -108,8 +108,10 @@ def test_size_and_time_are_the_files_own(tmp_path):
     ],
 )
 def test_globs_match_names_or_with_a_slash_paths_in_any_case(tmp_path, include, exclude, expected):
-    put(tmp_path, "a.png", "B.PNG", "x/c.png", "x/f.jpg", "x/y/d.png", "x y/e.png", "g.txt")
+    names = ("a.png", "B.PNG", "x/c.png", "x/f.jpg", "x/y/d.png", "x y/e.png", "g.txt")
+    put(tmp_path, *names)
     assert set(found(tmp_path, include=include, exclude=exclude)) == expected
+    assert set(filter(Patterns(include, exclude).takes_path, names)) == expected
 
 
 def test_globs_know_nothing_of_what_lies_above_the_source(tmp_path):
@@ -177,6 +179,12 @@ def test_sources_that_overlap_give_a_picture_once(tmp_path):
             assert scan.found == len({file.path for file in scan.to_decode()}) == 2
 
 
+@pytest.mark.parametrize("name", ["a.CR2", "a.nef", "a.dng", "a.HEIC", "a.heif", "a.jpg_large"])
+def test_files_that_many_keep_among_their_pictures_are_looked_at(tmp_path, name):
+    put(tmp_path, name)
+    assert found(tmp_path) == [name]
+
+
 # links
 
 
@@ -197,6 +205,21 @@ def test_a_link_to_a_parent_ends(tmp_path):
     (tmp_path / "x" / "up").symlink_to("..")
     (tmp_path / "x" / "here").symlink_to(".")
     assert sorted(found(tmp_path)) == ["a.png", "x/b.png"]
+
+
+@posix_only
+@pytest.mark.parametrize("target", ["..", "../..", "/"])
+def test_a_link_to_a_folder_that_holds_a_source_is_left_out(tmp_path, target):
+    put(tmp_path, "sibling/a.png", "x/sibling/b.png", "x/source/c.png")
+    (tmp_path / "x" / "source" / "loop").symlink_to(target)
+    (tmp_path / "x" / "source" / "cousin").symlink_to("../../sibling")
+    assert sorted(found(tmp_path / "x" / "source")) == ["c.png", "cousin/a.png"]
+
+
+@posix_only
+def test_a_real_folder_between_two_sources_is_entered(tmp_path):
+    put(tmp_path, "x/a.png", "x/y/b.png")
+    assert sorted(found(tmp_path, tmp_path / "x" / "y")) == ["x/a.png", "x/y/b.png"]
 
 
 @posix_only
@@ -281,7 +304,7 @@ def test_what_lies_below_an_unreadable_folder_is_not_missing(tmp_path, monkeypat
     with look(tmp_path, known=known.values(), rejects=rejects) as scan:
         assert missing_names(scan, known) == {"b.png", "xx/e.png"}
         assert scan.missing_rejects() == [8]
-        assert scan.listing.unreadable == {str(tmp_path / "x"): "Permission denied"}
+        assert list(scan.listing.unreadable) == [str(tmp_path / "x")]
 
 
 def test_a_folder_that_fails_halfway_protects_what_was_not_seen(tmp_path, monkeypatch):
@@ -455,6 +478,42 @@ def test_more_than_half_of_the_pictures_do_not_vanish_at_once(tmp_path, n_delete
                 scan.check_vanished()
         else:
             scan.check_vanished()
+
+
+def test_a_small_source_is_watched_beside_a_large_one(tmp_path):
+    put(tmp_path / "a", *(f"{i}.png" for i in range(20)))
+    put(tmp_path / "b", *(f"{i}.png" for i in range(4)))
+    known = [*remembered(tmp_path / "a").values(), *remembered(tmp_path / "b", start=20).values()]
+    for i in range(3):
+        os.remove(tmp_path / "b" / f"{i}.png")
+    with look(tmp_path / "a", tmp_path / "b", known=known) as scan, pytest.raises(SourceVanishedError, match="3 of 4"):
+        scan.check_vanished()
+
+
+@pytest.mark.parametrize("patterns", [{"include": ["*.jpg"]}, {"exclude": ["x"]}])
+def test_what_the_patterns_take_no_more_is_not_taken_for_vanished(tmp_path, patterns):
+    put(tmp_path, "a.jpg", "b.jpg", *(f"x/{i}.png" for i in range(8)))
+    known = remembered(tmp_path)
+    with look(tmp_path, known=known.values(), **patterns) as scan:
+        scan.check_vanished()
+        assert missing_names(scan, known) == {f"x/{i}.png" for i in range(8)}
+        assert scan.count_left_out() == 8
+    os.remove(tmp_path / "a.jpg")
+    with look(tmp_path, known=known.values(), **patterns) as scan:
+        scan.check_vanished()
+        assert (len(scan.missing()), scan.count_left_out()) == (9, 8)
+    os.remove(tmp_path / "b.jpg")
+    with look(tmp_path, known=known.values(), **patterns) as scan, pytest.raises(SourceNotFoundError, match="2 pic"):
+        scan.check_vanished()
+
+
+def test_patterns_that_take_nothing_are_taken_for_a_mistake(tmp_path):
+    put(tmp_path, "a.png", "b.png")
+    with (
+        look(tmp_path, known=remembered(tmp_path).values(), include=["*.pgn"]) as scan,
+        pytest.raises(NoPicturesError, match="all 2 known"),
+    ):
+        scan.check_vanished()
 
 
 def test_moved_and_long_gone_pictures_do_not_count_as_vanished(tmp_path):
