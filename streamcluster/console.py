@@ -142,7 +142,7 @@ def _ingest_lines(report: Any) -> list[str]:
     if report.gone:
         lines.append(f"{count(report.gone, 'picture')} gone from the sources")
     if report.left_out:
-        lines.append(f"{count(report.left_out, 'picture')} left out, as nothing asks for them any more")
+        lines.append(f"{count(report.left_out, 'picture')} left out by --include, --exclude or --drop")
     if report.ignored:
         lines.append(f"{count(report.ignored, 'other file')} ignored")
     for reason, number in Counter(report.postponed_files.values()).most_common(3):
