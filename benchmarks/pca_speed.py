@@ -1,0 +1,109 @@
+"""An update of `GramPCA` against scikit-learn's `IncrementalPCA`, on pixels of real pictures, each in a fresh process.
+
+`python -m benchmarks.pca_speed`
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import IncrementalPCA
+from threadpoolctl import threadpool_limits
+
+from benchmarks.pictures import make_pictures
+from benchmarks.process import run_command, run_python
+from streamcluster.learn.pca import GramPCA
+from streamcluster.runtime.memory import MIB, peak_bytes, resident_bytes
+from streamcluster.store.collection import open_collection
+
+LEARNERS = {"ours": GramPCA, "scikit-learn": IncrementalPCA}
+N_BATCHES = 4
+ROUNDS = 3
+#: Components, rows a batch.
+CASES = ((256, 1024), (1200, 1200))
+
+
+def measure(work: Path) -> list[str]:
+    """Return the lines of the report."""
+    store = work / "pca.zarr"
+    run_command("ingest", make_pictures(work / "pictures-5000", 5000), "--store", store)
+    lines = [
+        "### An update of PCA, 12,288 features (64 by 64 RGB), float32",
+        "",
+        f"Steady state, one BLAS thread, fresh processes, medians of {ROUNDS} rounds. Memory is what learning adds to a",
+        "process's peak; outside is the share of the components that lies outside those of exact PCA of the same rows.",
+        "",
+        "| components | rows a batch | | seconds | memory | orthonormal to | outside |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for k, rows in CASES:
+        rounds = [_one_round(k, rows, store) for _ in range(ROUNDS)]
+        exact = _exact_components(k, rows, store)
+        found = {name: np.load(_saved(store, name, k)).astype(np.float64) for name in LEARNERS}
+        for name in LEARNERS:
+            seconds, memory = (statistics.median(r[name][key] for r in rounds) for key in ("seconds", "bytes"))
+            off = np.abs(found[name] @ found[name].T - np.eye(k)).max()
+            outside = np.linalg.norm(found[name] - (found[name] @ exact.T) @ exact) / np.sqrt(k)
+            lines.append(
+                f"| {k:,} | {rows:,} | {name} | {seconds:.2f} | {memory / MIB:.0f} MiB | {off:.0e} | {outside:.5f} |"
+            )
+        faster = statistics.median(r["scikit-learn"]["seconds"] / r["ours"]["seconds"] for r in rounds)
+        leaner = statistics.median(r["ours"]["bytes"] / r["scikit-learn"]["bytes"] for r in rounds)
+        ours, theirs = (np.array(rounds[0][name]["ratios"]) for name in LEARNERS)
+        apart = np.abs(ours / theirs - 1).max()
+        lines.append(
+            f"| | | **{faster:.1f}× faster, {leaner:.0%} of the memory**, variance ratios within {apart:.0e} | | | | |"
+        )
+    return lines
+
+
+def _one_round(k: int, rows: int, store: Path) -> dict[str, Any]:
+    return {name: run_python("-m", "benchmarks.pca_speed", name, k, rows, store).report for name in LEARNERS}
+
+
+def _saved(store: Path, name: str, k: int) -> Path:
+    return store.with_name(f"components-{name}-{k}.npy")
+
+
+def _features(rows: int, store: Path) -> NDArray[np.float32]:
+    pixels = open_collection(str(store)).thumbnails(slice(0, N_BATCHES * rows))
+    return pixels.reshape(len(pixels), -1).astype(np.float32) / np.float32(255)
+
+
+def _exact_components(k: int, rows: int, store: Path) -> NDArray[np.float64]:
+    centred = _features(rows, store).astype(np.float64)
+    centred -= centred.mean(axis=0)
+    squares, vectors = np.linalg.eigh(centred @ centred.T)
+    exact: NDArray[np.float64] = (vectors[:, -k:] / np.sqrt(squares[-k:])).T @ centred
+    return exact
+
+
+def learn(name: str, k: int, rows: int, store: Path) -> dict[str, object]:
+    """Learn some batches and save the components; return the seconds of a later update, and the memory of all."""
+    features = _features(rows, store)
+    before, seconds = resident_bytes(), []
+    model = LEARNERS[name](k)
+    for start in range(0, len(features), rows):
+        started = time.perf_counter()
+        model.partial_fit(features[start : start + rows])
+        seconds.append(time.perf_counter() - started)
+    peak = peak_bytes() or 0
+    np.save(_saved(store, name, k), model.components_)
+    ratios = model.explained_variance_ratio_.tolist()
+    return {"seconds": statistics.median(seconds[1:]), "bytes": peak - before, "ratios": ratios}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        print("\n".join(measure(Path("/tmp/streamcluster-bench"))))
+    else:
+        learner, components, batch_rows, path = sys.argv[1:]
+        with threadpool_limits(1):
+            print(json.dumps(learn(learner, int(components), int(batch_rows), Path(path))))
