@@ -37,8 +37,8 @@ def measure(work: Path) -> list[str]:
     lines = [
         "### An update of PCA, 12,288 features (64 by 64 RGB), float32",
         "",
-        f"Steady state, one BLAS thread, fresh processes, medians of {ROUNDS} rounds. Memory is what learning adds to a",
-        "process's peak; outside is the share of the components that lies outside those of exact PCA of the same rows.",
+        f"Steady state, one BLAS thread, fresh processes, medians of {ROUNDS} rounds. Memory is what learning adds to",
+        "the peak; outside is the share of the components that lies outside those of exact PCA of the same rows.",
         "",
         "| components | rows a batch | | seconds | memory | orthonormal to | outside |",
         "|---|---|---|---|---|---|---|",
