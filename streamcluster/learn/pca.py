@@ -12,6 +12,9 @@ from sklearn.decomposition import IncrementalPCA
 
 from streamcluster.errors import SettingsError
 
+#: Variance that rounding makes in a decomposition in float32, as a share of the mean square: a few steps of it.
+ROUNDING = (8 * float(np.finfo(np.float32).eps)) ** 2
+
 
 @dataclass(frozen=True, slots=True)
 class Components:
@@ -22,12 +25,15 @@ class Components:
     mean : float32 (F,)
     components : float32 (d, F)
         Orthonormal rows, by falling variance.
+    explained_variance : float64 (d,)
+        Variance of the scores; zeros where there is no more than rounding makes.
     explained_variance_ratio : float64 (d,)
         Share of the total variance of the features; zeros where there is no variance.
     """
 
     mean: NDArray[np.float32]
     components: NDArray[np.float32]
+    explained_variance: NDArray[np.float64]
     explained_variance_ratio: NDArray[np.float64]
 
     def project(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -37,7 +43,12 @@ class Components:
 
     def first(self, n_components: int) -> Components:
         """Return the first components alone."""
-        return Components(self.mean, self.components[:n_components], self.explained_variance_ratio[:n_components])
+        return Components(
+            self.mean,
+            self.components[:n_components],
+            self.explained_variance[:n_components],
+            self.explained_variance_ratio[:n_components],
+        )
 
 
 def learning_bytes(n_features: int, n_components: int, batch_rows: int) -> int:
@@ -67,8 +78,17 @@ def learn_components(batches: Iterable[NDArray[np.float32]], n_components: int) 
     return Components(
         np.asarray(pca.mean_, np.float32),
         np.ascontiguousarray(pca.components_, np.float32),
+        _without_rounding(pca.explained_variance_, pca.mean_, pca.var_),
         np.nan_to_num(np.asarray(pca.explained_variance_ratio_, np.float64)),
     )
+
+
+def _without_rounding(
+    explained_variance: NDArray[Any], mean: NDArray[Any], variance: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return variances, those as zeros that float32 features of this size have by rounding, even if all are alike."""
+    rounding = ROUNDING * float(mean @ mean + variance.sum())
+    return np.where(explained_variance > rounding, explained_variance, 0).astype(np.float64)
 
 
 def count_components(explained_variance_ratio: NDArray[Any], variance: float) -> int:
