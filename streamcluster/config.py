@@ -184,11 +184,22 @@ class FitSettings(JobSettings, frozen=True, kw_only=True):
         | None
     ) = None
     features: Annotated[
-        Literal["lab", "rgb", "gray"],
+        Literal["color", "texture", "mixed", "rgb", "gray", "hsv", "lab"],
         _about(
-            "What of a picture is compared: small colour pictures as the eye sees them, plain pixels, or grey ones."
+            "What of a picture is compared: which colours are where, in any exposure; the texture of aligned pictures "
+            "in any light; both; or plain pixels of a colour space."
         ),
-    ] = "lab"
+    ] = "color"
+    texture_weight: Annotated[
+        float, _about("With mixed features: weight of the texture, where the colours have 1.", gt=0, le=1000)
+    ] = 2.0
+    scores: Annotated[
+        Literal["half-whitened-unit", "plain", "whitened"],
+        _about(
+            "Space in which distances are measured: components evened out half-way and pictures to unit length, "
+            "components as they are, or all components alike."
+        ),
+    ] = "half-whitened-unit"
     batch_rows: (
         Annotated[
             int,

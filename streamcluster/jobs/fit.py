@@ -1,7 +1,8 @@
 """The second job: thumbnails become groups.
 
-    blocks ─features─▶ shuffled batches ─partial_fit─▶ components
-    blocks ─features─▶ project ─▶ scores
+    some blocks ─features─▶ scale of the features
+    blocks ─features, scaled─▶ shuffled batches ─partial_fit─▶ components
+    blocks ─features, scaled─▶ project, whiten ─▶ scores
     scores ─▶ first centres on a sample ─▶ partial_fit on shuffled batches ─▶ Lloyd passes ─▶ labels, distances
 
 Each stage is written as it ends, so a run that was stopped goes on from the last whole one. The result counts once the
@@ -13,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from importlib.metadata import version
 from itertools import takewhile
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from streamcluster.config import FitSettings
 from streamcluster.errors import Interrupted, NoPicturesError, TooFewPicturesError
-from streamcluster.learn.features import SPACES, FeatureSpace
+from streamcluster.learn.features import SPACES, FeatureSpace, part_energies
 from streamcluster.learn.kmeans import (
     LLOYD_GAIN,
     LLOYD_PASSES,
@@ -37,7 +38,9 @@ from streamcluster.learn.kmeans import (
     lloyd_pass,
 )
 from streamcluster.learn.pca import Components, count_components, learn_components, learning_bytes
-from streamcluster.runtime.blocks import rebatch, shuffled_batches, tile_rows
+from streamcluster.learn.scaling import learn_scale
+from streamcluster.learn.scores import ScoreKind, shape_scores
+from streamcluster.runtime.blocks import first_rows, rebatch, shuffled_batches, tile_rows
 from streamcluster.runtime.execution import Executor, one_blas_thread, using
 from streamcluster.runtime.memory import MIB, left_bytes, peak_bytes, room_bytes, usual_room_bytes
 from streamcluster.runtime.paths import printable
@@ -48,6 +51,8 @@ from streamcluster.store.table import COLUMN_ROWS
 
 #: Components where neither a number nor a variance is asked for. More than about 100 change nothing for the grouping.
 DEFAULT_COMPONENTS = 100
+#: Rows that the scale of the features is learned from.
+SCALE_ROWS = 8192
 #: Rows that are mixed with one another before PCA learns from them, as long as they are small.
 SHUFFLE_ROWS = 2048
 SHUFFLE_BYTES = 32 * MIB
@@ -83,6 +88,21 @@ class FitReport:
     lloyd_passes: int
     sizes: list[int]
     peak_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSpace:
+    """Where pictures are compared: a feature space, float32 (F,) scale, components, and what is made of the scores."""
+
+    features: FeatureSpace
+    scale: NDArray[np.float32]
+    components: Components
+    kind: ScoreKind
+
+    def place(self, thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the float32 (n, d) scores of thumbnails."""
+        scores = self.components.project(scaled_features(self.features, self.scale, thumbnails))
+        return shape_scores(scores, self.components.explained_variance, self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +154,7 @@ def fit(settings: FitSettings, *, executor: Executor | None = None, progress: Pr
         learning = Learning(settings, collection, live, running, progress or Progress())
         with collection.writing():
             draft = collection.draft_fit(_draft_key(recipe, live))
-            components = learning.find_components(draft)
-            learning.write_scores(draft, components)
+            learning.write_scores(draft, learning.find_space(draft))
             groups = learning.find_groups(draft)
             collection.publish_fit(draft, {"recipe": recipe, **learning.write_groups(draft, groups)})
         return _report(collection, up_to_date=False)
@@ -174,12 +193,15 @@ def most_components(settings: FitSettings, collection: Collection, n_live: int) 
 
 def describe_recipe(settings: FitSettings, collection: Collection) -> dict[str, Any]:
     """Return everything that the result depends on, beside the pictures."""
+    weight = {"texture_weight": settings.texture_weight} if settings.features == "mixed" else {}
     return {
         "clusters": settings.clusters,
         "components": settings.components,
         "variance": settings.variance,
         "features": settings.features,
         "features_version": SPACES[settings.features].version,
+        **weight,
+        "scores": settings.scores,
         "batch_rows": settings.batch_rows,
         "seed": collection.pointer.seed,
     }
@@ -249,7 +271,8 @@ class Learning:
     def _planned_bytes(self, batch_rows: int) -> int:
         """Return the most that a stage takes: PCA, with blocks and their features in flight and a window to shuffle."""
         row_bytes = 4 * self._n_features
-        block = 3 * BLOCK_BYTES + 2 * self._collection.pointer.block_rows * row_bytes
+        temporary = self._space.temporary_bytes(self._collection.pointer.image_size)
+        block = 3 * BLOCK_BYTES + 2 * self._collection.pointer.block_rows * row_bytes + temporary
         in_flight = (self._executor.workers + 1) * block
         shuffled = (max(self._shuffle_rows, batch_rows) + batch_rows) * row_bytes
         pca = in_flight + shuffled + learning_bytes(self._n_features, self._n_components, batch_rows)
@@ -269,16 +292,35 @@ class Learning:
     def _shuffle_rows(self) -> int:
         return min(SHUFFLE_ROWS, SHUFFLE_BYTES // (4 * self._n_features), self._n_live)
 
-    def find_components(self, draft: FitDraft) -> Components:
-        """Learn the principal components, or read what an interrupted run learned."""
-        names = ("mean", "components", "explained_variance_ratio")
+    def find_space(self, draft: FitDraft) -> ScoreSpace:
+        """Learn where pictures are compared, or read what an interrupted run learned."""
+        scale = self._find_scale(draft)
+        return ScoreSpace(self._space, scale, self._find_components(draft, scale), self._settings.scores)
+
+    def _find_scale(self, draft: FitDraft) -> NDArray[np.float32]:
+        """Learn from a sample of blocks what brings the parts of the features together; a part alone stays as it is."""
+        if draft.has("scale"):
+            return np.asarray(draft.array("feature_scale")[...])
+        side = self._collection.pointer.image_size
+        sizes = self._space.part_sizes(side)
+        scale = np.ones(self._n_features, np.float32)
+        if len(sizes) > 1:
+            n_rows = min(SCALE_ROWS, self._n_live)
+            with self._progress.stage("scale", n_rows):
+                blocks = self._feature_blocks(self._random(3), scale)
+                energies = part_energies(self._space, side, self._settings.texture_weight)
+                scale = learn_scale(self._watched(first_rows(blocks, n_rows)), sizes, energies)
+        draft.write({"feature_scale": scale})
+        draft.complete("scale")
+        return scale
+
+    def _find_components(self, draft: FitDraft, scale: NDArray[np.float32]) -> Components:
+        names = [field.name for field in fields(Components)]
         if draft.has("components"):
             return Components(*(np.asarray(draft.array(name)[...]) for name in names))
         rng = self._random(1)
-        blocks = self._collection.blocks
-        visited = (blocks[i] for i in rng.permutation(len(blocks)))
         with self._progress.stage("components", self._n_live):
-            features = self._executor.map(self._live_features, visited, self._executor.workers + 1)
+            features = self._feature_blocks(rng, scale)
             batches = shuffled_batches(features, self._shuffle_rows, self._batch_rows, rng)
             found = learn_components(self._watched(batches), self._n_components)
         if self._settings.variance is not None:
@@ -287,9 +329,15 @@ class Learning:
         draft.complete("components")
         return found
 
-    def _live_features(self, rows: slice) -> NDArray[np.float32]:
+    def _feature_blocks(self, rng: np.random.Generator, scale: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        """Return the scaled features of live pictures, blocks in a random order."""
+        blocks = self._collection.blocks
+        visited = (blocks[i] for i in rng.permutation(len(blocks)))
+        return self._executor.map(partial(self._live_features, scale), visited, self._executor.workers + 1)
+
+    def _live_features(self, scale: NDArray[np.float32], rows: slice) -> NDArray[np.float32]:
         thumbnails, live = self._collection.thumbnails(rows), self._live[rows]
-        return self._space.compute(thumbnails if live.all() else thumbnails[live])
+        return scaled_features(self._space, scale, thumbnails if live.all() else thumbnails[live])
 
     def _watched(self, batches: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         for batch in batches:
@@ -297,14 +345,14 @@ class Learning:
             yield batch
             self._progress.advance(len(batch))
 
-    def write_scores(self, draft: FitDraft, components: Components) -> None:
-        """Project every row, live or not, onto the components."""
+    def write_scores(self, draft: FitDraft, space: ScoreSpace) -> None:
+        """Place every row, live or not, where pictures are compared."""
         if draft.has("scores"):
             return
-        target = draft.create_rows("scores", len(self._live), "float32", len(components.components))
-        project = partial(_project_block, self._collection, self._space, components)
+        target = draft.create_rows("scores", len(self._live), "float32", len(space.components.components))
+        place = partial(_place_block, self._collection, space)
         with self._progress.stage("scores", len(self._live)):
-            blocks = self._executor.map(project, self._collection.blocks, self._executor.workers + 1)
+            blocks = self._executor.map(place, self._collection.blocks, self._executor.workers + 1)
             tiles = tile_rows(len(self._live), COLUMN_ROWS)
             for rows, scores in zip(tiles, rebatch(blocks, COLUMN_ROWS), strict=True):
                 target[rows] = scores
@@ -382,10 +430,17 @@ class Learning:
             raise Interrupted(self._progress.stop_signal)
 
 
-def _project_block(
-    collection: Collection, space: FeatureSpace, components: Components, rows: slice
+def scaled_features(
+    space: FeatureSpace, scale: NDArray[np.float32], thumbnails: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    return components.project(space.compute(collection.thumbnails(rows)))
+    """Return the float32 (n, F) features of thumbnails, times their scale."""
+    rows = space.compute(thumbnails)
+    rows *= scale
+    return rows
+
+
+def _place_block(collection: Collection, space: ScoreSpace, rows: slice) -> NDArray[np.float32]:
+    return space.place(collection.thumbnails(rows))
 
 
 def _report(collection: Collection, *, up_to_date: bool) -> FitReport:

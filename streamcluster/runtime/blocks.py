@@ -35,6 +35,20 @@ def rebatch(arrays: Iterable[NDArray[Any]], n_rows: int) -> Iterator[NDArray[Any
         yield np.concatenate(waiting)
 
 
+def first_rows(arrays: Iterable[NDArray[Any]], n_rows: int) -> Iterator[NDArray[Any]]:
+    """Yield the first `n_rows` rows of `arrays`, or all of them, and bring no more arrays than these take.
+
+    >>> [len(rows) for rows in first_rows([np.zeros(3), np.zeros(3), np.zeros(3)], 4)]
+    [3, 1]
+    """
+    n_left = n_rows
+    for array in arrays:
+        yield array[:n_left]
+        n_left -= len(array)
+        if n_left <= 0:
+            return
+
+
 def shuffled_batches(
     arrays: Iterable[NDArray[Any]], window_rows: int, batch_rows: int, rng: np.random.Generator
 ) -> Iterator[NDArray[Any]]:
