@@ -170,7 +170,22 @@ class IngestSettings(JobSettings, frozen=True, kw_only=True):
 class FitSettings(JobSettings, frozen=True, kw_only=True):
     """Settings of `fit`."""
 
-    clusters: Annotated[int, _about("Number of groups.", ge=1, le=10_000)] = 50
+    clusters: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000)] | Literal["auto"],
+        _about("Number of groups; auto chooses it.", metavar="N|auto"),
+    ] = 50
+    recut: (
+        Annotated[
+            int, _about("Make N groups of what the last fit learned, without a look at the pictures.", ge=1, le=10_000)
+        ]
+        | None
+    ) = None
+    full: Annotated[bool, _about("Learn from all pictures anew, not only from those that came since.")] = False
+    mode: Annotated[
+        Literal["update", "auto"],
+        _about("What to do where the new pictures are unlike those learned from: say so, or learn anew."),
+    ] = "update"
+    keep: Annotated[int, _about("Finished fits that stay in the store.", ge=1, le=1000)] = 3
     components: (
         Annotated[
             int, _about("Number of principal components.", ge=1, le=10_000, shown="100, or what --variance takes")
@@ -211,6 +226,8 @@ class FitSettings(JobSettings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.components is not None and self.variance is not None:
             raise SettingsError("--components and --variance both choose the number of components; give one of them")
+        if self.recut is not None and self.full:
+            raise SettingsError("--recut uses what was learned, --full learns anew; give one of them")
 
 
 class ExportSettings(JobSettings, frozen=True, kw_only=True):
@@ -222,6 +239,7 @@ class ExportSettings(JobSettings, frozen=True, kw_only=True):
     mode: Annotated[Literal["copy", "hardlink", "symlink"], _about("How a picture gets into its group's folder.")] = (
         "copy"
     )
+    fit: Annotated[str, _about("Export this fit instead of the current one.", metavar="NAME")] | None = None
     restore: Annotated[bool, _about("Put back pictures that a person deleted from DEST.")] = False
     dry_run: Annotated[bool, _about("Say what would be done, and do nothing.")] = False
     undo: Annotated[bool, _about("Take back what exports put into DEST and nobody touched since.")] = False

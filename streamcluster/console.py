@@ -158,13 +158,18 @@ def _optional(number: int, what: str) -> str:
 def _fit_lines(report: Any) -> list[str]:
     if report.up_to_date:
         return [f"up to date: fit {report.fit} has {count(report.pictures, 'picture')} in {report.clusters} groups"]
-    sizes = report.sizes
-    return [
-        f"fit {report.fit}: {count(report.pictures, 'picture')} in {count(report.clusters, 'group')} "
-        f"of {sizes[-1]:,} to {sizes[0]:,}",
-        f"  {count(report.components, 'component')} hold {report.explained_variance_ratio:.1%} of the variance; "
-        f"inertia {report.inertia:,.1f} after {count(report.lloyd_passes, 'Lloyd pass').replace('passs', 'passes')}",
+    passes = count(report.lloyd_passes, "Lloyd pass").replace("passs", "passes")
+    lines = [
+        f"fit {report.fit} ({report.mode}): {count(report.pictures, 'picture')} in {count(report.clusters, 'group')} "
+        f"of {min(report.sizes):,} to {max(report.sizes):,}",
+        f"  {count(report.components, 'component')} ({report.learner}) hold {report.explained_variance_ratio:.1%} "
+        f"of the variance; inertia {report.inertia:,.1f} after {passes}",
     ]
+    if report.moved:
+        lines.append(f"  {count(report.moved, 'picture')} in a group of another number than before")
+    if report.drift is not None:
+        lines.append(f"  {report.drift:.1%} of the new pictures are far from every group")
+    return lines
 
 
 def _status_lines(report: Any) -> list[str]:
@@ -181,7 +186,8 @@ def _status_lines(report: Any) -> list[str]:
     ]
     for fit in report.fits:
         mark = "current" if fit.name == report.current_fit else "       "
-        lines.append(f"  fit {fit.name}   {mark} {count(fit.pictures, 'picture')} in {count(fit.clusters, 'group')}")
+        groups = f"{count(fit.pictures, 'picture')} in {count(fit.clusters, 'group')} ({fit.mode})"
+        lines.append(f"  fit {fit.name}   {mark} {groups}")
     return lines + [f"{path}: {reason}" for path, reason in report.rejects.items()]
 
 

@@ -21,6 +21,7 @@ STOREYS = [
 DOORS = {
     "zarr": {"store"},
     "sklearn": {"learn", "jobs.demo"},
+    "scipy": {"learn"},
     "dask": {"runtime.execution", "learn.kmeans", "jobs.fit"},
     "cv2": {"sources.decode", "sources.measure", "learn.features", "jobs.demo"},
     "filelock": {"runtime.locks"},

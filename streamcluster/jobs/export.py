@@ -108,7 +108,7 @@ def export(
             return undo_exports(settings, running, progress)
     from streamcluster.store.collection import open_collection
 
-    collection = open_collection(settings.store)
+    collection = open_collection(settings.store, settings.fit)
     if collection.current_fit is None:
         shown = printable(settings.store)
         raise FitNotFoundError(f"{shown} has no fit yet; run: streamcluster fit --store {shown}")

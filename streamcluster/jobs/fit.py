@@ -3,89 +3,102 @@
     some blocks ─features─▶ scale of the features
     blocks ─features, scaled─▶ shuffled batches ─partial_fit─▶ components
     blocks ─features, scaled─▶ project, whiten ─▶ scores
+    scores ─▶ micro-clusters ─▶ Ward tree
     scores ─▶ first centres on a sample ─▶ partial_fit on shuffled batches ─▶ Lloyd passes ─▶ labels, distances
 
-Each stage is written as it ends, so a run that was stopped goes on from the last whole one. The result counts once the
-store's pointer names it; until then the fit before it does.
+The first fit, and one that is asked to be full, learns from all pictures. A later one goes on from the fit before with
+the pictures that came since, so that groups stay what they are. Each stage is written as it ends, so a run that was
+stopped goes on from the last whole one. The result counts once the store's pointer names it; until then the fit before
+it does.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import partial
 from importlib.metadata import version
-from itertools import takewhile
-from typing import Any
+from typing import Any, Literal
 
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
 from streamcluster.config import FitSettings
-from streamcluster.errors import Interrupted, NoPicturesError, TooFewPicturesError
+from streamcluster.errors import FitNotFoundError, Interrupted, NoPicturesError, TooFewPicturesError
 from streamcluster.learn.features import SPACES, FeatureSpace, part_energies
 from streamcluster.learn.kmeans import (
     LLOYD_GAIN,
     LLOYD_PASSES,
     Centers,
-    clustering_bytes,
+    LloydPass,
     first_centers,
+    label_means,
     label_rows,
     learn_centers,
     lloyd_pass,
+    match_groups,
 )
-from streamcluster.learn.pca import Components, count_components, learn_components, learning_bytes
+from streamcluster.learn.pca import Components, count_components, go_on, learn_components
+from streamcluster.learn.plan import DEFAULT_COMPONENTS, Plan, Work, plan_fit
 from streamcluster.learn.scaling import learn_scale
 from streamcluster.learn.scores import ScoreKind, shape_scores
+from streamcluster.learn.tree import choose_clusters, cut_tree, group_means, ward_tree
 from streamcluster.runtime.blocks import first_rows, rebatch, shuffled_batches, tile_rows
 from streamcluster.runtime.execution import Executor, one_blas_thread, using
-from streamcluster.runtime.memory import MIB, left_bytes, peak_bytes, room_bytes, usual_room_bytes
+from streamcluster.runtime.memory import peak_bytes
 from streamcluster.runtime.paths import printable
 from streamcluster.runtime.progress import Progress
-from streamcluster.store.collection import BLOCK_BYTES, Collection, CollectionWriter, open_for_writing
-from streamcluster.store.fits import FitDraft
+from streamcluster.store.collection import Collection, CollectionWriter, open_for_writing
+from streamcluster.store.fits import Fit, FitDraft
 from streamcluster.store.table import COLUMN_ROWS
 
-#: Components where neither a number nor a variance is asked for. More than about 100 change nothing for the grouping.
-DEFAULT_COMPONENTS = 100
+log = logging.getLogger(__name__)
+
+Mode = Literal["full", "update", "recut"]
+
 #: Rows that the scale of the features is learned from.
 SCALE_ROWS = 8192
-#: Rows that are mixed with one another before PCA learns from them, as long as they are small.
-SHUFFLE_ROWS = 2048
-SHUFFLE_BYTES = 32 * MIB
-#: Rows that k-means++ chooses the first centres from, at least; and for each cluster.
-SAMPLE_ROWS = 16_384
-SAMPLE_ROWS_PER_CLUSTER = 20
-#: Rows that PCA and k-means learn from at a time, where the budget allows.
-BATCH_ROWS = 1024
-#: Rows of scores that are mixed with one another.
-SCORE_WINDOW_ROWS = COLUMN_ROWS
-#: What BLAS, scikit-learn and dask take when they are first used.
-LIBRARY_BYTES = 64 * MIB
-#: What grows with the collection: live rows, their numbers, and the labels of the last fit.
-ROW_BYTES = 16
 #: Times that the mini-batches go through all rows.
 MINI_BATCH_PASSES = 3
+#: Micro-clusters that the Ward tree joins, at most and for each row; and the Lloyd passes that settle them.
+MICRO_CLUSTERS = 512
+ROWS_PER_MICRO_CLUSTER = 4
+MICRO_PASSES = 2
+#: A picture is far from every group if it is farther from its centre than this share of those learned from.
+FAR_SHARE = 0.99
+#: Share of far ones among new pictures from which on a full fit is advised; of pictures like the old it is 0.01.
+MOST_DRIFT = 0.05
+
+_SPACE = ("feature_scale", *(field.name for field in fields(Components)))
+_TREE = ("tree", "micro", "micro_centers", "micro_counts")
 
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
     """What `fit` did. `up_to_date` means that nothing was new and nothing was done; the rest describes the fit.
 
-    `sizes` has the number of pictures of each group, largest first.
+    `mode` is full, update or recut. `learner` is how the components were found. `moved` counts the pictures that the
+    fit before had in a group of another number. `drift` is the share of the new pictures that lie farther from their
+    centre than 99 % of those learned from; None where nothing was updated. `sizes` has the number of pictures of each
+    group.
     """
 
     fit: str
     up_to_date: bool
+    mode: Mode
     pictures: int
     clusters: int
     components: int
+    learner: str
     explained_variance_ratio: float
     inertia: float
     lloyd_passes: int
+    moved: int
+    drift: float | None
     sizes: list[int]
     peak_bytes: int | None
 
@@ -107,12 +120,17 @@ class ScoreSpace:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """What k-means found: float64 (k, d) centres and int64 (k,) sizes, largest group first."""
+    """What k-means found: float64 (k, d) centres and int64 (k,) sizes."""
 
     centers: Centers
     counts: NDArray[np.int64]
     inertia: float
     n_passes: int
+
+    def renumbered(self, numbers: NDArray[np.intp]) -> Groups:
+        """Return the groups in the order of new numbers."""
+        order = np.argsort(numbers)
+        return Groups(self.centers[order], self.counts[order], self.inertia, self.n_passes)
 
 
 def fit(settings: FitSettings, *, executor: Executor | None = None, progress: Progress | None = None) -> FitReport:
@@ -122,7 +140,7 @@ def fit(settings: FitSettings, *, executor: Executor | None = None, progress: Pr
     ----------
     settings : FitSettings
     executor : Executor, optional
-        By default threads, `settings.workers` of them.
+        By default threads, `settings.workers` of them, or fewer where the budget has no memory for so many.
     progress : Progress, optional
         By default silent.
 
@@ -134,6 +152,8 @@ def fit(settings: FitSettings, *, executor: Executor | None = None, progress: Pr
         Fewer pictures, or fewer different ones, than clusters or components.
     SettingsError
         A variance that no number of components reaches.
+    FitNotFoundError
+        `settings.recut` without a fit.
     BudgetError
         A batch does not fit the memory budget.
     StoreError
@@ -141,43 +161,62 @@ def fit(settings: FitSettings, *, executor: Executor | None = None, progress: Pr
     Interrupted
         `progress` was asked to stop; whole stages are kept.
     """
-    with (
-        open_for_writing(settings.store) as collection,
-        using(executor, settings.workers) as running,
-        one_blas_thread(),
-    ):
+    progress = progress or Progress()
+    with open_for_writing(settings.store) as collection, one_blas_thread():
         live = collection.live_rows()
         check_counts(settings, collection, int(live.sum()))
-        recipe = describe_recipe(settings, collection)
-        if is_up_to_date(collection, live, recipe):
+        mode = choose_mode(settings, collection, live)
+        if mode is None:
             return _report(collection, up_to_date=True)
-        learning = Learning(settings, collection, live, running, progress or Progress())
-        with collection.writing():
-            draft = collection.draft_fit(_draft_key(recipe, live))
-            learning.write_scores(draft, learning.find_space(draft))
-            groups = learning.find_groups(draft)
-            collection.publish_fit(draft, {"recipe": recipe, **learning.write_groups(draft, groups)})
-        return _report(collection, up_to_date=False)
+        report = _fit_as(mode, settings, collection, live, executor, progress)
+        if report.drift is not None and report.drift > MOST_DRIFT:
+            log.info("%.0f%% of the new pictures are unlike those learned from", 100 * report.drift)
+            if settings.mode == "auto":
+                return _fit_as("full", settings, collection, live, executor, progress)
+            log.warning("learn from all pictures anew: streamcluster fit --full, or --mode auto to do so by itself")
+        return report
+
+
+def _fit_as(
+    mode: Mode,
+    settings: FitSettings,
+    collection: CollectionWriter,
+    live: NDArray[np.bool_],
+    executor: Executor | None,
+    progress: Progress,
+) -> FitReport:
+    recipe = describe_recipe(settings, collection)
+    plan = plan_fit(describe_work(settings, collection, live), settings.memory, settings.workers)
+    with using(executor, plan.n_workers) as running, collection.writing():
+        fitting = Fitting(mode, settings, plan, collection, live, running, progress)
+        draft = collection.draft_fit(_draft_key(mode, recipe, live))
+        fitting.find_scores(draft)
+        fitting.grow_tree(draft)
+        groups = fitting.find_groups(draft)
+        attributes = fitting.write_groups(draft, groups)
+        collection.publish_fit(draft, {"recipe": recipe, **attributes})
+        collection.prune_fits(settings.keep)
+    return _report(collection, up_to_date=False)
 
 
 def check_counts(settings: FitSettings, collection: Collection, n_live: int) -> None:
     """Refuse what cannot be grouped before any work starts."""
+    shown = printable(collection.root)
     if n_live == 0:
-        raise NoPicturesError(
-            f"{printable(collection.root)} holds no pictures; run: streamcluster ingest FOLDER --store ..."
-        )
+        raise NoPicturesError(f"{shown} holds no pictures; run: streamcluster ingest FOLDER --store ...")
     if n_live == 1:
-        raise TooFewPicturesError(f"{printable(collection.root)} holds one picture; there is nothing to group it with")
-    if settings.clusters > n_live:
+        raise TooFewPicturesError(f"{shown} holds one picture; there is nothing to group it with")
+    option, clusters = ("--recut", settings.recut) if settings.recut else ("--clusters", settings.clusters)
+    if clusters != "auto" and clusters > n_live:
         raise TooFewPicturesError(
-            f"--clusters {settings.clusters}: the store holds {n_live:,} pictures; use --clusters {n_live} or fewer"
+            f"{option} {clusters}: the store holds {n_live:,} pictures; use {option} {n_live} or fewer"
         )
-    most = most_components(settings, collection, n_live)
+    n_features = count_features(settings, collection)
+    most = min(n_live, n_features)
     if settings.components is not None and settings.components > most:
         raise TooFewPicturesError(
-            f"--components {settings.components}: {n_live:,} pictures of "
-            f"{count_features(settings, collection):,} {settings.features} features have at most {most}; "
-            f"use --components {most} or fewer"
+            f"--components {settings.components}: {n_live:,} pictures of {n_features:,} {settings.features} features "
+            f"have at most {most}; use --components {most} or fewer"
         )
 
 
@@ -186,173 +225,183 @@ def count_features(settings: FitSettings, collection: Collection) -> int:
     return SPACES[settings.features].count(collection.pointer.image_size)
 
 
-def most_components(settings: FitSettings, collection: Collection, n_live: int) -> int:
-    """Return how many principal components there can be."""
-    return min(n_live, count_features(settings, collection))
+def describe_work(settings: FitSettings, collection: Collection, live: NDArray[np.bool_]) -> Work:
+    """Return the numbers that the plan follows from."""
+    side = collection.pointer.image_size
+    wanted = None if settings.variance else settings.components or DEFAULT_COMPONENTS
+    clusters = MICRO_CLUSTERS if settings.clusters == "auto" else max(settings.clusters, settings.recut or 0)
+    return Work(
+        n_rows=len(live),
+        n_live=int(live.sum()),
+        block_rows=collection.pointer.block_rows,
+        thumbnail_bytes=collection.thumbnail_bytes,
+        n_features=count_features(settings, collection),
+        temporary_bytes=SPACES[settings.features].temporary_bytes(side),
+        n_components=wanted,
+        n_clusters=max(clusters, MICRO_CLUSTERS),
+        batch_rows=settings.batch_rows,
+        score_tile=COLUMN_ROWS,
+    )
 
 
 def describe_recipe(settings: FitSettings, collection: Collection) -> dict[str, Any]:
-    """Return everything that the result depends on, beside the pictures."""
-    weight = {"texture_weight": settings.texture_weight} if settings.features == "mixed" else {}
-    return {
+    """Return everything that the result depends on, beside the pictures and the fit before."""
+    recipe = {
         "clusters": settings.clusters,
         "components": settings.components,
         "variance": settings.variance,
         "features": settings.features,
         "features_version": SPACES[settings.features].version,
-        **weight,
+        "texture_weight": settings.texture_weight if settings.features == "mixed" else None,
         "scores": settings.scores,
         "batch_rows": settings.batch_rows,
         "seed": collection.pointer.seed,
     }
+    if settings.recut is None:
+        return recipe
+    return {**collection.fit().attributes["recipe"], "clusters": settings.recut}
 
 
-def is_up_to_date(collection: Collection, live: NDArray[np.bool_], recipe: dict[str, Any]) -> bool:
-    """Whether the current fit followed this recipe and labels every live picture."""
+def choose_mode(settings: FitSettings, collection: Collection, live: NDArray[np.bool_]) -> Mode | None:
+    """Return how to fit; None where the current fit followed this recipe and labels every live picture.
+
+    Raises
+    ------
+    FitNotFoundError
+        There is nothing to cut anew.
+    """
     if collection.current_fit is None:
-        return False
-    current = collection.fit()
+        if settings.recut is not None:
+            shown = printable(collection.root)
+            raise FitNotFoundError(f"{shown} has no fit to recut; run: streamcluster fit --store {shown}")
+        return "full"
+    current, recipe = collection.fit(), describe_recipe(settings, collection)
+    same_recipe = current.attributes["recipe"] == recipe
     labels = current.labels()
     n_labelled = int((live[: len(labels)] & (labels >= 0)).sum())
-    return current.attributes["recipe"] == recipe and n_labelled == int(live.sum())
+    whole = n_labelled == int(live.sum())
+    if same_recipe and whole and not (settings.full and current.attributes["mode"] != "full"):
+        return None
+    if settings.recut is not None:
+        if not whole:
+            raise FitNotFoundError(
+                f"{printable(collection.root)} has pictures that fit {current.name} has not grouped; run fit first"
+            )
+        return "recut"
+    return "update" if same_recipe and n_labelled and not settings.full else "full"
 
 
-def _draft_key(recipe: dict[str, Any], live: NDArray[np.bool_]) -> str:
-    described = json.dumps([recipe, len(live)], sort_keys=True).encode() + np.packbits(live).tobytes()
+def _draft_key(mode: Mode, recipe: dict[str, Any], live: NDArray[np.bool_]) -> str:
+    described = json.dumps([mode, recipe, len(live)], sort_keys=True).encode() + np.packbits(live).tobytes()
     return hashlib.blake2b(described, digest_size=16).hexdigest()
 
 
-class Learning:
+class Fitting:
     """The stages of a fit over one state of a collection."""
 
     def __init__(
         self,
+        mode: Mode,
         settings: FitSettings,
+        plan: Plan,
         collection: CollectionWriter,
         live: NDArray[np.bool_],
         executor: Executor,
         progress: Progress,
     ) -> None:
+        self._mode = mode
         self._settings = settings
+        self._plan = plan
         self._collection = collection
         self._live = live
         self._executor = executor
         self._progress = progress
         self._n_live = int(live.sum())
         self._seed = collection.pointer.seed
-        self._space = SPACES[settings.features]
-        self._n_features = count_features(settings, collection)
-        most = most_components(settings, collection, self._n_live)
-        wanted = most if settings.variance else settings.components or DEFAULT_COMPONENTS
-        self._n_components = min(wanted, most)
-        self._batch_rows = min(max(settings.batch_rows or self._fitting_rows(), self._n_components), self._n_live)
-        room_bytes(
-            settings.memory,
-            self._planned_bytes(self._batch_rows),
-            f"learning from {self._batch_rows:,} pictures at a time",
-            self._smaller_batches(),
-        )
+        self._features = SPACES[settings.features]
+        self._before = collection.fit() if collection.current_fit else None
 
-    def _fitting_rows(self) -> int:
-        """Return the default, halved until the plan fits the budget beside what the process usually takes.
+    # --- where pictures are compared
 
-        What it takes right now would be nearer, but that varies, and with it the result would.
-        """
-        room = usual_room_bytes(self._settings.memory)
-        halved = (BATCH_ROWS >> n for n in range(BATCH_ROWS.bit_length() - 1))
-        return next((n for n in halved if self._planned_bytes(n) <= room), 2)
-
-    def _smaller_batches(self) -> str:
-        """Return the option that fits the budget, if there is one."""
-        halved = takewhile(lambda n: n >= self._n_components, (self._batch_rows >> n for n in range(1, 16)))
-        room = left_bytes(self._settings.memory)
-        return next((f" or --batch-rows {n}" for n in halved if self._planned_bytes(n) <= room), "")
-
-    def _planned_bytes(self, batch_rows: int) -> int:
-        """Return the most that a stage takes: PCA, with blocks and their features in flight and a window to shuffle."""
-        row_bytes = 4 * self._n_features
-        temporary = self._space.temporary_bytes(self._collection.pointer.image_size)
-        block = 3 * BLOCK_BYTES + 2 * self._collection.pointer.block_rows * row_bytes + temporary
-        in_flight = (self._executor.workers + 1) * block
-        shuffled = (max(self._shuffle_rows, batch_rows) + batch_rows) * row_bytes
-        pca = in_flight + shuffled + learning_bytes(self._n_features, self._n_components, batch_rows)
-        return LIBRARY_BYTES + ROW_BYTES * len(self._live) + max(pca, self._clustering_bytes())
-
-    def _clustering_bytes(self) -> int:
-        """Return what k-means takes, with a window of scores to shuffle."""
-        d, k = self._n_components, self._settings.clusters
-        shuffled = 4 * d * 2 * SCORE_WINDOW_ROWS
-        return shuffled + clustering_bytes(self._n_sample, COLUMN_ROWS, d, k, self._executor.workers)
+    def find_scores(self, draft: FitDraft) -> None:
+        """Place every row, live or not, where pictures are compared; a recut takes over what is there."""
+        if self._mode == "recut":
+            draft.take_over(self._base, (*_SPACE, "scores", *_TREE), ("space", "scores", "tree"))
+        elif not draft.has("scores"):
+            self._write_scores(draft, self._find_space(draft))
 
     @property
-    def _n_sample(self) -> int:
-        return min(self._n_live, max(SAMPLE_ROWS, SAMPLE_ROWS_PER_CLUSTER * self._settings.clusters))
+    def _base(self) -> Fit:
+        """The fit that this one goes on from."""
+        assert self._before is not None
+        return self._before
 
-    @property
-    def _shuffle_rows(self) -> int:
-        return min(SHUFFLE_ROWS, SHUFFLE_BYTES // (4 * self._n_features), self._n_live)
+    def _find_space(self, draft: FitDraft) -> ScoreSpace:
+        """Learn where pictures are compared, go on from the fit before, or read what an interrupted run learned."""
+        if not draft.has("space"):
+            update = self._mode == "update"
+            scale = self._base.array("feature_scale") if update else self._learn_scale()
+            found = self._update_components(scale) if update else self._learn_components(scale)
+            draft.write({"feature_scale": scale} | {name: getattr(found, name) for name in _SPACE[1:]})
+            draft.complete("space")
+        scale, *found_arrays = (np.asarray(draft.array(name)[...]) for name in _SPACE)
+        return ScoreSpace(self._features, scale, Components(*found_arrays), self._settings.scores)
 
-    def find_space(self, draft: FitDraft) -> ScoreSpace:
-        """Learn where pictures are compared, or read what an interrupted run learned."""
-        scale = self._find_scale(draft)
-        return ScoreSpace(self._space, scale, self._find_components(draft, scale), self._settings.scores)
-
-    def _find_scale(self, draft: FitDraft) -> NDArray[np.float32]:
+    def _learn_scale(self) -> NDArray[np.float32]:
         """Learn from a sample of blocks what brings the parts of the features together; a part alone stays as it is."""
-        if draft.has("scale"):
-            return np.asarray(draft.array("feature_scale")[...])
         side = self._collection.pointer.image_size
-        sizes = self._space.part_sizes(side)
-        scale = np.ones(self._n_features, np.float32)
-        if len(sizes) > 1:
-            n_rows = min(SCALE_ROWS, self._n_live)
-            with self._progress.stage("scale", n_rows):
-                blocks = self._feature_blocks(self._random(3), scale)
-                energies = part_energies(self._space, side, self._settings.texture_weight)
-                scale = learn_scale(self._watched(first_rows(blocks, n_rows)), sizes, energies)
-        draft.write({"feature_scale": scale})
-        draft.complete("scale")
-        return scale
+        sizes = self._features.part_sizes(side)
+        scale = np.ones(sum(sizes), np.float32)
+        if len(sizes) == 1:
+            return scale
+        n_rows = min(SCALE_ROWS, self._n_live)
+        energies = part_energies(self._features, side, self._settings.texture_weight)
+        with self._progress.stage("scale", n_rows):
+            blocks = self._feature_blocks(self._random(3), scale)
+            return learn_scale(self._watched(first_rows(blocks, n_rows)), sizes, energies)
 
-    def _find_components(self, draft: FitDraft, scale: NDArray[np.float32]) -> Components:
-        names = [field.name for field in fields(Components)]
-        if draft.has("components"):
-            return Components(*(np.asarray(draft.array(name)[...]) for name in names))
+    def _learn_components(self, scale: NDArray[np.float32]) -> Components:
         rng = self._random(1)
         with self._progress.stage("components", self._n_live):
             features = self._feature_blocks(rng, scale)
-            batches = shuffled_batches(features, self._shuffle_rows, self._batch_rows, rng)
-            found = learn_components(self._watched(batches), self._n_components)
-        if self._settings.variance is not None:
-            found = found.first(count_components(found.explained_variance_ratio, self._settings.variance))
-        draft.write({name: getattr(found, name) for name in names})
-        draft.complete("components")
-        return found
+            batches = shuffled_batches(features, self._plan.shuffle_rows, self._plan.pca_rows, rng)
+            found = learn_components(self._watched(batches), self._plan.n_components, self._plan.learner)
+        if self._settings.variance is None:
+            return found
+        return found.first(count_components(found.explained_variance_ratio, self._settings.variance))
 
-    def _feature_blocks(self, rng: np.random.Generator, scale: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-        """Return the scaled features of live pictures, blocks in a random order."""
-        blocks = self._collection.blocks
-        visited = (blocks[i] for i in rng.permutation(len(blocks)))
-        return self._executor.map(partial(self._live_features, scale), visited, self._executor.workers + 1)
+    def _update_components(self, scale: NDArray[np.float32]) -> Components:
+        known = len(self._base.labels())
+        before = Components(*(self._base.array(name) for name in _SPACE[1:]))
+        with self._progress.stage("components", int(self._live[known:].sum())):
+            features = self._feature_blocks(self._random(1), scale, known)
+            return go_on(before, self._watched(rebatch(features, self._plan.pca_rows)))
+
+    def _feature_blocks(
+        self, rng: np.random.Generator, scale: NDArray[np.float32], start: int = 0
+    ) -> Iterator[NDArray[np.float32]]:
+        """Return the scaled features of live pictures from row `start` on, tasks in a random order."""
+        tasks = [slice(max(rows.start, start), rows.stop) for rows in self._tasks() if rows.stop > start]
+        visited = (tasks[i] for i in rng.permutation(len(tasks)))
+        return self._executor.map(partial(self._live_features, scale), visited, self._plan.n_workers + 1)
+
+    def _tasks(self) -> list[slice]:
+        """Return the rows of each task that makes features: a block, or a piece of one."""
+        return [
+            slice(block.start + piece.start, block.start + piece.stop)
+            for block in self._collection.blocks
+            for piece in tile_rows(block.stop - block.start, self._plan.task_rows)
+        ]
 
     def _live_features(self, scale: NDArray[np.float32], rows: slice) -> NDArray[np.float32]:
         thumbnails, live = self._collection.thumbnails(rows), self._live[rows]
-        return scaled_features(self._space, scale, thumbnails if live.all() else thumbnails[live])
+        return scaled_features(self._features, scale, thumbnails if live.all() else thumbnails[live])
 
-    def _watched(self, batches: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-        for batch in batches:
-            self._stop_if_asked()
-            yield batch
-            self._progress.advance(len(batch))
-
-    def write_scores(self, draft: FitDraft, space: ScoreSpace) -> None:
-        """Place every row, live or not, where pictures are compared."""
-        if draft.has("scores"):
-            return
+    def _write_scores(self, draft: FitDraft, space: ScoreSpace) -> None:
         target = draft.create_rows("scores", len(self._live), "float32", len(space.components.components))
         place = partial(_place_block, self._collection, space)
         with self._progress.stage("scores", len(self._live)):
-            blocks = self._executor.map(place, self._collection.blocks, self._executor.workers + 1)
+            blocks = self._executor.map(place, self._tasks(), self._plan.n_workers + 1)
             tiles = tile_rows(len(self._live), COLUMN_ROWS)
             for rows, scores in zip(tiles, rebatch(blocks, COLUMN_ROWS), strict=True):
                 target[rows] = scores
@@ -360,67 +409,180 @@ class Learning:
                 self._stop_if_asked()
         draft.complete("scores")
 
-    def find_groups(self, draft: FitDraft) -> Groups:
-        """Run k-means on the scores."""
+    # --- groups
+
+    def grow_tree(self, draft: FitDraft) -> None:
+        """Join micro-clusters to a Ward tree, from which any number of groups can be cut."""
+        if draft.has("tree"):
+            return
         scores, live = self._lazy_scores(draft)
+        rng = self._random(4)
+        n = max(1, min(MICRO_CLUSTERS, self._n_live // ROWS_PER_MICRO_CLUSTER))
+        rows = np.sort(rng.choice(np.flatnonzero(self._live), n, replace=False))
+        (centers,) = self._executor.compute(scores[rows])
+        with self._progress.stage("micro-clusters", MICRO_PASSES, "passes"):
+            centers = learn_centers(self._watched(self._score_batches(scores, rng, 1), 0), centers, self._seed)
+            for _ in range(MICRO_PASSES):
+                found = self._pass(scores, live, centers)
+                centers = found.centers[found.counts > 0]
+                self._progress.advance(1)
+            found = self._pass(scores, live, centers)
+            labels, _ = self._label(scores, live, centers)
+        held = np.flatnonzero(found.counts)
+        draft.write(
+            {
+                "tree": ward_tree(centers[held], found.counts[held]),
+                "micro": (np.cumsum(found.counts > 0) - 1)[labels].astype(np.int32),
+                "micro_centers": centers[held],
+                "micro_counts": found.counts[held],
+                "micro_within": found.within[held],
+            }
+        )
+        draft.complete("tree")
+
+    def find_groups(self, draft: FitDraft) -> Groups:
+        """Run k-means on the scores, from where the mode has it begin."""
+        scores, live = self._lazy_scores(draft)
+        if self._mode == "update":
+            return self._update_groups(scores, live)
         rng = self._random(2)
-        sample_rows = np.flatnonzero(self._live)
-        if len(sample_rows) > self._n_sample:
-            sample_rows = np.sort(rng.choice(sample_rows, self._n_sample, replace=False))
-        (sample,) = self._executor.compute(scores[sample_rows])
-        centers = first_centers(sample, self._settings.clusters, self._seed)
-        with self._progress.stage("mini-batch k-means", MINI_BATCH_PASSES * self._n_live):
-            centers = learn_centers(self._watched(self._score_batches(scores, rng)), centers, self._seed)
+        clusters = self._settings.recut or self._settings.clusters
+        if clusters == "auto" or self._mode == "recut":
+            centers = self._cut(draft, clusters)
+        else:
+            centers = first_centers(self._sample(scores, rng), clusters, self._seed)
+            with self._progress.stage("mini-batch k-means", MINI_BATCH_PASSES * self._n_live):
+                batches = self._watched(self._score_batches(scores, rng, MINI_BATCH_PASSES))
+                centers = learn_centers(batches, centers, self._seed)
         with self._progress.stage("Lloyd passes", LLOYD_PASSES, "passes"):
             return self._iterate(scores, live, centers)
 
+    def _cut(self, draft: FitDraft, clusters: int | Literal["auto"]) -> Centers:
+        """Return the centres of the groups that a cut through the tree gives."""
+        tree, centers, counts = (np.asarray(draft.array(n)[...]) for n in ("tree", "micro_centers", "micro_counts"))
+        if clusters == "auto":
+            clusters = choose_clusters(tree, centers, counts, np.asarray(draft.array("micro_within")[...]))
+        if clusters > len(centers):
+            raise TooFewPicturesError(
+                f"--recut {clusters}: the tree has {len(centers)} leaves; use fit --clusters {clusters}"
+            )
+        return group_means(centers, counts, cut_tree(tree, clusters))[0]
+
+    def _update_groups(self, scores: da.Array, live: da.Array) -> Groups:
+        """Move the centres of the fit before into the new scores, and let the new pictures pull at them."""
+        known = self._base.labels()
+        settled = label_means(
+            scores, np.where(self._live[: len(known)], known, -1), self._n_clusters_before, self._compute
+        )
+        batches = self._watched(self._score_batches(scores, self._random(2), 1, len(known)), 0)
+        centers = learn_centers(batches, settled.centers, self._seed, settled.counts)
+        with self._progress.stage("groups", 1, "passes"):
+            found = self._pass(scores, live, centers)
+        return Groups(centers, found.counts, found.inertia, 0)
+
+    @property
+    def _n_clusters_before(self) -> int:
+        return len(self._base.array("counts"))
+
+    def _sample(self, scores: da.Array, rng: np.random.Generator) -> NDArray[np.float32]:
+        rows = np.flatnonzero(self._live)
+        if len(rows) > self._plan.sample_rows:
+            rows = np.sort(rng.choice(rows, self._plan.sample_rows, replace=False))
+        return np.asarray(self._compute(scores[rows])[0])
+
+    def _compute(self, *lazy: Any) -> tuple[Any, ...]:
+        return self._executor.compute(*lazy)
+
+    def _pass(self, scores: da.Array, live: da.Array, centers: Centers) -> LloydPass:
+        self._stop_if_asked()
+        return lloyd_pass(scores, live, centers, self._compute)
+
     def _lazy_scores(self, draft: FitDraft) -> tuple[da.Array, da.Array]:
-        """Return scores and live rows as dask arrays; scores are read for each pass, which costs less than it takes."""
+        """Return scores and live rows as dask arrays; scores are read once if the plan has room, else for each pass."""
         stored = draft.array("scores")
-        scores = da.from_array(stored, chunks=(COLUMN_ROWS, stored.shape[1]), name=False)
+        source = np.asarray(stored[...]) if self._plan.keeps_scores else stored
+        scores = da.from_array(source, chunks=(COLUMN_ROWS, stored.shape[1]), name=False)
         return scores, da.from_array(self._live, chunks=COLUMN_ROWS, name=False)
 
-    def _score_batches(self, scores: da.Array, rng: np.random.Generator) -> Iterator[NDArray[np.float32]]:
-        """Yield batches of live rows, all of them once a pass, blocks and rows in a new random order each time."""
-        tiles = tile_rows(len(self._live), COLUMN_ROWS)
-        for _ in range(MINI_BATCH_PASSES):
+    def _score_batches(
+        self, scores: da.Array, rng: np.random.Generator, n_passes: int, start: int = 0
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield batches of live rows from `start` on, all of them once a pass, tiles and rows in a new random order."""
+        tiles = [slice(max(t.start, start), t.stop) for t in tile_rows(len(self._live), COLUMN_ROWS) if t.stop > start]
+        for _ in range(n_passes):
             visited = (tiles[i] for i in rng.permutation(len(tiles)))
-            blocks = (self._executor.compute(scores[rows])[0][self._live[rows]] for rows in visited)
-            yield from shuffled_batches(blocks, SCORE_WINDOW_ROWS, self._batch_rows, rng)
+            blocks = (self._compute(scores[rows])[0][self._live[rows]] for rows in visited)
+            yield from shuffled_batches(blocks, COLUMN_ROWS, self._plan.kmeans_rows, rng)
 
     def _iterate(self, scores: da.Array, live: da.Array, centers: Centers) -> Groups:
         """Run Lloyd passes until they gain little; the last one only measures."""
-        found = lloyd_pass(scores, live, centers, self._executor.compute)
+        found = self._pass(scores, live, centers)
         n_passes = 0
         while n_passes < LLOYD_PASSES:
-            self._stop_if_asked()
             n_passes += 1
             before, centers = found, found.centers
-            found = lloyd_pass(scores, live, centers, self._executor.compute)
+            found = self._pass(scores, live, centers)
             self._progress.advance(1)
             if before.inertia - found.inertia <= LLOYD_GAIN * before.inertia:
                 break
-        largest_first = np.argsort(-found.counts, kind="stable")
-        return Groups(centers[largest_first], found.counts[largest_first], found.inertia, n_passes)
+        return Groups(centers, found.counts, found.inertia, n_passes)
+
+    def _label(
+        self, scores: da.Array, live: da.Array, centers: Centers
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        (both,) = self._compute(label_rows(scores, live, centers))
+        return both[:, 0].astype(np.int32), both[:, 1].astype(np.float32)
 
     def write_groups(self, draft: FitDraft, groups: Groups) -> dict[str, Any]:
         """Write labels and distances of all rows, and return what describes the fit."""
-        draft.write({"centers": groups.centers, "counts": groups.counts})
-        n_rows = len(self._live)
-        labels = draft.create_rows("labels", n_rows, "int32")
-        distances = draft.create_rows("distance", n_rows, "float32")
         with self._progress.stage("labels", None, "pictures"):
-            lazy = label_rows(*self._lazy_scores(draft), groups.centers)
-            targets: Any = [labels, distances]
-            self._executor.compute(da.store(lazy, targets, lock=False, compute=False))
+            labels, distances = self._label(*self._lazy_scores(draft), groups.centers)
+            numbers = self._numbers(labels, groups)
+            labels[labels >= 0] = numbers[labels[labels >= 0]]
+            renumbered = groups.renumbered(numbers)
+            draft.write({"centers": renumbered.centers, "counts": renumbered.counts})
+            for name, values in (("labels", labels), ("distance", distances)):
+                target = draft.create_rows(name, len(values), str(values.dtype))
+                for rows in tile_rows(len(values), COLUMN_ROWS):
+                    target[rows] = values[rows]
         return {
+            "mode": self._mode,
             "pictures": self._n_live,
-            "batch_rows": self._batch_rows,
-            "rows": n_rows,
+            "rows": len(self._live),
+            "learner": self._base.attributes["learner"] if self._mode == "recut" else self._plan.learner,
+            "pca_rows": self._plan.pca_rows,
             "inertia": groups.inertia,
             "lloyd_passes": groups.n_passes,
+            "moved": self._count_moved(labels),
+            **self._measure_drift(distances),
             "versions": {name: version(name) for name in ("streamcluster", "numpy", "scikit-learn")},
         }
+
+    def _numbers(self, labels: NDArray[np.int32], groups: Groups) -> NDArray[np.intp]:
+        """Return the number of each group: what it was before, as far as can be, else the largest first."""
+        if self._before is not None:
+            before = self._before.labels()
+            return match_groups(before, labels[: len(before)], self._n_clusters_before, len(groups.counts))
+        return np.argsort(np.argsort(-groups.counts, kind="stable"), kind="stable")
+
+    def _count_moved(self, labels: NDArray[np.int32]) -> int:
+        before = self._before.labels() if self._before else np.empty(0, np.int32)
+        now = labels[: len(before)]
+        return int(((before >= 0) & (now >= 0) & (before != now)).sum())
+
+    def _measure_drift(self, distances: NDArray[np.float32]) -> dict[str, Any]:
+        """Return the distance from which on a picture is far, and how many of the new ones are."""
+        if self._mode != "update":
+            return {"far": float(np.quantile(distances[self._live], FAR_SHARE)), "drift": None}
+        known, far = len(self._base.labels()), self._base.attributes["far"]
+        new = distances[known:][self._live[known:]]
+        return {"far": far, "drift": float((new > far).mean()) if len(new) else 0.0}
+
+    def _watched(self, batches: Iterator[NDArray[np.float32]], counted: int = 1) -> Iterator[NDArray[np.float32]]:
+        for batch in batches:
+            self._stop_if_asked()
+            yield batch
+            self._progress.advance(counted * len(batch))
 
     def _random(self, stage: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, stage])
@@ -433,7 +595,7 @@ class Learning:
 def scaled_features(
     space: FeatureSpace, scale: NDArray[np.float32], thumbnails: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """Return the float32 (n, F) features of thumbnails, times their scale."""
+    """Return float32 (n, F) features in their scale."""
     rows = space.compute(thumbnails)
     rows *= scale
     return rows
@@ -445,17 +607,17 @@ def _place_block(collection: Collection, space: ScoreSpace, rows: slice) -> NDAr
 
 def _report(collection: Collection, *, up_to_date: bool) -> FitReport:
     current = collection.fit()
-    ratio = current.array("explained_variance_ratio")
-    counts = current.array("counts")
+    ratio, counts = current.array("explained_variance_ratio"), current.array("counts")
     return FitReport(
         fit=current.name,
         up_to_date=up_to_date,
-        pictures=int(current.attributes["pictures"]),
         clusters=len(counts),
         components=len(ratio),
         explained_variance_ratio=float(ratio.sum()),
-        inertia=float(current.attributes["inertia"]),
-        lloyd_passes=int(current.attributes["lloyd_passes"]),
         sizes=counts.tolist(),
         peak_bytes=peak_bytes(),
+        **{name: current.attributes[name] for name in _DESCRIBED},
     )
+
+
+_DESCRIBED = ("mode", "pictures", "learner", "inertia", "lloyd_passes", "moved", "drift")

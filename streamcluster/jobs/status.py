@@ -17,9 +17,10 @@ from streamcluster.store.table import LIVE
 
 @dataclass(frozen=True, slots=True)
 class FitStatus:
-    """One finished fit."""
+    """One finished fit; `mode` is full, update or recut."""
 
     name: str
+    mode: str
     pictures: int
     clusters: int
     recipe: dict[str, Any]
@@ -112,7 +113,9 @@ def _look_at_sources(collection: Collection) -> Pending:
 
 def _describe_fit(collection: Collection, name: str) -> FitStatus:
     fit = collection.fit(name)
-    return FitStatus(name, fit.attributes["pictures"], fit.attributes["recipe"]["clusters"], fit.attributes["recipe"])
+    attributes = fit.attributes
+    clusters = len(fit.array("counts"))
+    return FitStatus(name, attributes["mode"], attributes["pictures"], clusters, attributes["recipe"])
 
 
 def _list_rejects(collection: Collection) -> dict[str, str]:

@@ -13,6 +13,8 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_matrix
 from sklearn.cluster import MiniBatchKMeans, kmeans_plusplus
 
 from streamcluster.errors import TooFewPicturesError
@@ -25,7 +27,7 @@ Centers = NDArray[np.float64]
 LLOYD_GAIN = 1e-4
 LLOYD_PASSES = 20
 #: Distances that one task holds at a time, so that its memory does not grow with the number of groups.
-TILE_DISTANCES = 1 << 20
+TILE_DISTANCES = 1 << 19
 #: Centres closer than this are one: features run from 0 to 1, and a step of one in 255 is 0.004.
 SAME_CENTER = 1e-4
 
@@ -37,6 +39,7 @@ class LloydPass:
     centers: Centers
     counts: NDArray[np.int64]
     inertia: float
+    within: NDArray[np.float64]
 
 
 def first_centers(sample: Scores, n_clusters: int, seed: int) -> Centers:
@@ -65,26 +68,44 @@ def _count_different(centers: Centers) -> int:
     return len(kept)
 
 
-def learn_centers(batches: Iterable[Scores], centers: Centers, seed: int) -> Centers:
+def learn_centers(
+    batches: Iterable[Scores], centers: Centers, seed: int, counts: NDArray[np.int64] | None = None
+) -> Centers:
     """Return the centres after one mini-batch step (Sculley 2010) for each batch of shuffled rows.
 
     Batches are widened to float64: in float32 scikit-learn counts rows in float32, which stops at 2^24.
+
+    Parameters
+    ----------
+    batches : iterable of float32 (n, d)
+    centers : float64 (k, d)
+    seed : int
+    counts : int64 (k,), optional
+        Rows that the centres are the means of; without them the first batch moves the centres freely.
     """
     model = MiniBatchKMeans(len(centers), init=centers, n_init=1, compute_labels=False, random_state=seed)
+    if counts is not None:
+        # What partial_fit goes on from; rebuilt like this it resumes to the last bit (scikit-learn 1.6 to 1.9).
+        model.reassignment_ratio = 0.0
+        model.partial_fit(centers)
+        model.cluster_centers_, model._counts = centers.copy(), counts.astype(np.float64)
     for batch in batches:
         model.partial_fit(batch.astype(np.float64))
-    return np.asarray(model.cluster_centers_)
+    return np.array(model.cluster_centers_, np.float64)
 
 
-def clustering_bytes(n_sample: int, n_rows_a_task: int, n_components: int, n_clusters: int, workers: int) -> int:
+def clustering_bytes(n_sample: int, n_rows_a_task: int, n_components: int, n_clusters: int, n_tasks: int) -> int:
     """Return what k-means takes at most: first a sample and one copy, then the tasks of a pass."""
     sampling = 2 * 4 * n_sample * n_components + n_sample * 8 * 16
-    task = 2 * 8 * n_rows_a_task * n_components + 3 * 8 * max(TILE_DISTANCES, n_clusters)
-    return max(sampling, workers * (task + 2 * 8 * n_clusters * (n_components + 2)))
+    task = 3 * 4 * n_rows_a_task * n_components + 3 * 4 * max(TILE_DISTANCES, n_clusters)
+    return max(sampling, n_tasks * (task + 3 * 8 * n_clusters * (n_components + 2)))
 
 
-def assign(scores: Scores, centers: Centers) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def assign(scores: Scores, centers: Centers) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Return the nearest centre of each row, and the squared Euclidean distance to it.
+
+    Products are float32: of two centres that are as near as rounding, either may be taken. The distance is then
+    measured to the one that was, so it loses no digits where rows are far from zero.
 
     Parameters
     ----------
@@ -92,13 +113,17 @@ def assign(scores: Scores, centers: Centers) -> tuple[NDArray[np.intp], NDArray[
     centers : float64 (k, d)
     """
     labels = np.empty(len(scores), np.intp)
-    nearest = np.empty(len(scores))
+    nearest = np.empty(len(scores), np.float32)
+    narrow = centers.astype(np.float32)
+    half_squares = (np.einsum("ij,ij->i", centers, centers) / 2).astype(np.float32)
     for tile in _tiles(len(scores), len(centers)):
-        rows = scores[tile].astype(np.float64)
-        squares = np.einsum("ij,ij->i", centers, centers) - 2 * (rows @ centers.T)
-        labels[tile] = squares.argmin(axis=1)
-        nearest[tile] = squares[np.arange(len(rows)), labels[tile]] + np.einsum("ij,ij->i", rows, rows)
-    return labels, np.maximum(nearest, 0)
+        rows = scores[tile]
+        likeness = rows @ narrow.T
+        likeness -= half_squares
+        labels[tile] = likeness.argmax(axis=1)
+        apart = rows - narrow[labels[tile]]
+        nearest[tile] = np.einsum("ij,ij->i", apart, apart)
+    return labels, nearest
 
 
 def _tiles(n_rows: int, n_clusters: int) -> list[slice]:
@@ -122,28 +147,52 @@ def lloyd_pass(scores: da.Array, live: da.Array, centers: Centers, compute: Call
     sums = da.map_blocks(
         _block_sums, scores, live[:, None], centers, dtype=np.float64, new_axis=[2], chunks=(1, (k,), (d + 2,))
     )
-    (total,) = compute(sums.sum(axis=0, split_every=16))
-    counts = np.rint(total[:, d]).astype(np.int64)
-    means = total[:, :d] / np.maximum(counts, 1)[:, None]
-    empty = np.flatnonzero(counts == 0)
+    found = _means(compute(sums.sum(axis=0, split_every=16))[0])
+    empty = np.flatnonzero(found.counts == 0)
     if len(empty):
-        means[empty] = _farthest_rows(scores, live, centers, len(empty), compute)
-    return LloydPass(means, counts, float(total[:, d + 1].sum()))
+        found.centers[empty] = _farthest_rows(scores, live, centers, len(empty), compute)
+    return found
 
 
 def _block_sums(scores: Scores, live: NDArray[np.bool_], centers: Centers) -> NDArray[np.float64]:
-    """Return (1, k, d + 2): for each centre the sum of its rows, their number, and the sum of squared distances."""
-    rows = scores[live[:, 0]]
-    k, d = centers.shape
+    rows = scores if live.all() else scores[live[:, 0]]
     labels, squares = assign(rows, centers)
-    total = np.zeros((1, k, d + 2))
-    for tile in _tiles(len(rows), k):
-        member = np.zeros((k, len(rows[tile])))
-        member[labels[tile], np.arange(member.shape[1])] = 1
-        total[0, :, :d] += member @ rows[tile].astype(np.float64)
+    return _label_sums(rows, labels, squares, len(centers))
+
+
+def _label_sums(rows: Scores, labels: NDArray[Any], squares: NDArray[Any], k: int) -> NDArray[np.float64]:
+    """Return (1, k, d + 2): for each group the sum of its rows, their number, and the sum of squared distances."""
+    n, d = rows.shape
+    member = csr_matrix((np.ones(n, np.float32), (labels, np.arange(n))), shape=(k, n))
+    total = np.empty((1, k, d + 2))
+    total[0, :, :d] = member @ rows
     total[0, :, d] = np.bincount(labels, minlength=k)
     total[0, :, d + 1] = np.bincount(labels, squares, minlength=k)
     return total
+
+
+def _means(total: NDArray[np.float64]) -> LloydPass:
+    d = total.shape[1] - 2
+    counts = np.rint(total[:, d]).astype(np.int64)
+    within = total[:, d + 1]
+    return LloydPass(total[:, :d] / np.maximum(counts, 1)[:, None], counts, float(within.sum()), within)
+
+
+def label_means(scores: da.Array, labels: NDArray[np.int32], n_clusters: int, compute: Callable[..., Any]) -> LloydPass:
+    """Return the means and sizes of groups that are given by the labels of the first rows; -1 is in none."""
+    k, d = n_clusters, scores.shape[1]
+    known = np.full(len(scores), -1, np.int32)
+    known[: len(labels)] = labels
+    lazy = da.from_array(known, chunks=scores.chunks[0], name=False)
+    sums = da.map_blocks(
+        _given_sums, scores, lazy[:, None], k, dtype=np.float64, new_axis=[2], chunks=(1, (k,), (d + 2,))
+    )
+    return _means(compute(sums.sum(axis=0, split_every=16))[0])
+
+
+def _given_sums(scores: Scores, labels: NDArray[np.int32], k: int) -> NDArray[np.float64]:
+    has = labels[:, 0] >= 0
+    return _label_sums(scores[has], labels[has, 0], np.zeros(int(has.sum())), k)
 
 
 def _farthest_rows(scores: da.Array, live: da.Array, centers: Centers, n: int, compute: Callable[..., Any]) -> Any:
@@ -151,21 +200,48 @@ def _farthest_rows(scores: da.Array, live: da.Array, centers: Centers, n: int, c
         lambda block, alive: np.where(alive[:, 0], assign(block, centers)[1], -1),
         scores,
         live[:, None],
-        dtype=np.float64,
+        dtype=np.float32,
         drop_axis=1,
     )
     (rows,) = compute(da.argtopk(squares, n))
     return compute(scores[np.sort(rows)])[0]
 
 
-def label_rows(scores: da.Array, live: da.Array, centers: Centers) -> tuple[da.Array, da.Array]:
-    """Return lazy int32 labels and float32 Euclidean distances of all rows; -1 and 0 where a row is not live."""
-    both = da.map_blocks(
+def label_rows(scores: da.Array, live: da.Array, centers: Centers) -> da.Array:
+    """Return a lazy float64 (N, 2): label and Euclidean distance of all rows; -1 and 0 where a row is not live."""
+    return da.map_blocks(
         _block_labels, scores, live[:, None], centers, dtype=np.float64, chunks=(scores.chunks[0], (2,))
     )
-    return both[:, 0].astype(np.int32), both[:, 1].astype(np.float32)
 
 
 def _block_labels(scores: Scores, live: NDArray[np.bool_], centers: Centers) -> NDArray[np.float64]:
     labels, squares = assign(scores, centers)
     return np.where(live, np.column_stack([labels, np.sqrt(squares)]), [-1.0, 0.0])
+
+
+def match_groups(before: NDArray[np.int32], after: NDArray[np.int32], n_before: int, n_after: int) -> NDArray[np.intp]:
+    """Return the new number of each of `n_after` groups, so that as many rows as can be keep their number.
+
+    The matching of groups with the largest overlap in all (Kuhn's Hungarian method). Groups without a partner get the
+    numbers that are free, in their order.
+
+    Parameters
+    ----------
+    before, after : int32 (N,)
+        Labels of the same rows, -1 for none.
+
+    Examples
+    --------
+    >>> match_groups(np.array([0, 0, 1, 1, 1]), np.array([2, 2, 0, 0, 1]), 2, 3).tolist()
+    [1, 2, 0]
+    """
+    both = (before >= 0) & (after >= 0)
+    overlap = np.zeros((n_before, n_after), np.int64)
+    np.add.at(overlap, (before[both], after[both]), 1)
+    olds, news = linear_sum_assignment(overlap, maximize=True)
+    numbers = np.full(n_after, -1, np.intp)
+    kept = overlap[olds, news] > 0
+    kept &= olds < n_after
+    numbers[news[kept]] = olds[kept]
+    numbers[numbers < 0] = np.setdiff1d(np.arange(n_after), numbers)
+    return numbers

@@ -8,7 +8,7 @@ eigenproblem: many features. `CovariancePCA` adds up the whole covariance and so
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, cast
 
 import numpy as np
@@ -32,42 +32,46 @@ NO_VALUE = 1e-7
 RIGHT_ANGLE, MISSING = 1e-6, 1e-2
 #: What float32 rounds, a few steps of it.
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
-#: Flops that count as one of a matrix product's, in a symmetric eigenproblem of r rows: about 10·r³ at a quarter of the
-#: speed (measured, OpenBLAS 0.3.30, one thread: r = 1,281 took 0.35 s, its Gram matrix 0.31 s).
-EIGEN_FLOPS = 20
+#: What an eigenproblem of r rows takes, in units of r³ float32 multiplications and additions of a matrix product
+#: (OpenBLAS 0.3.31, one thread: r = 1,281 takes 0.24 s, r = 2,401 takes 2.5 s, at 36 billion a second).
+EIGEN_WORK = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """What a principal component analysis found.
+    """What a principal component analysis found, and all that it needs to go on.
 
     Attributes
     ----------
-    mean : float32 (F,)
+    mean, variance : float64 (F,)
+        Of each feature.
     components : float32 (d, F)
         Orthonormal rows, by falling variance.
     explained_variance : float64 (d,)
         Variance of the scores, in squared feature units; zeros where there is no more than rounding makes.
     explained_variance_ratio : float64 (d,)
         Share of the total variance of the features; zeros where there is no variance.
+    n_seen : int64 (1,)
+        Rows learned from.
     """
 
-    mean: NDArray[np.float32]
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
     components: NDArray[np.float32]
     explained_variance: NDArray[np.float64]
     explained_variance_ratio: NDArray[np.float64]
+    n_seen: NDArray[np.int64]
 
     def project(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the float32 (n, d) scores of float32 (n, F) features."""
-        scores: NDArray[np.float32] = np.matmul(features - self.mean, self.components.T, dtype=np.float32)
+        centred = features - self.mean.astype(np.float32)
+        scores: NDArray[np.float32] = np.matmul(centred, self.components.T, dtype=np.float32)
         return scores
 
     def first(self, n_components: int) -> Components:
         """Return the first components alone."""
-        kept = slice(n_components)
-        return Components(
-            self.mean, self.components[kept], self.explained_variance[kept], self.explained_variance_ratio[kept]
-        )
+        per_component = ("components", "explained_variance", "explained_variance_ratio")
+        return replace(self, **{name: getattr(self, name)[:n_components] for name in per_component})
 
 
 class GramPCA(IncrementalPCA):  # type: ignore[misc]
@@ -348,27 +352,31 @@ class CovariancePCA:
         mean = self._sum / self._n
         scatter = self._scatter - self._n * np.outer(mean, mean)
         total = float(np.trace(scatter))
+        variance = np.diag(scatter) / self._n
         found, vectors = _leading_eigenvectors(scatter, n_components)
         return Components(
-            (self._origin + mean).astype(np.float32),
-            _with_signs(vectors).astype(np.float32),
-            _without_rounding(found / max(self._n - 1, 1), self._origin + mean, total / self._n),
-            found / (total or 1.0),
+            mean=self._origin + mean,
+            variance=variance,
+            components=_with_signs(vectors).astype(np.float32),
+            explained_variance=_without_rounding(found / max(self._n - 1, 1), self._origin + mean, total / self._n),
+            explained_variance_ratio=found / (total or 1.0),
+            n_seen=np.array([self._n]),
         )
 
 
 def choose_learner(n_features: int, n_components: int, batch_rows: int, room_bytes: int) -> Learner:
-    """Return which learner takes fewer flops for many batches, among those that fit the memory.
+    """Return which learner takes less work for many batches, among those that fit the memory.
 
     >>> choose_learner(768, 100, 1024, 1 << 30), choose_learner(5440, 100, 1024, 1 << 30)
     ('covariance', 'gram')
     """
     if learning_bytes("covariance", n_features, n_components, batch_rows) > room_bytes:
         return "gram"
-    rows = min(batch_rows + n_components + 1, n_features)
-    products = rows * (batch_rows + 2 * n_components) * n_features
-    gram = products + 2 * n_components * rows * n_features + EIGEN_FLOPS * rows**3
-    return "covariance" if batch_rows * n_features**2 <= gram else "gram"
+    b, k = batch_rows, n_components
+    rows = min(b + k + 1, n_features)
+    # Symmetric products are half of the work, and products in float64 twice.
+    gram = (b * b / 2 + b * k + k * rows) * n_features + EIGEN_WORK * rows**3
+    return "covariance" if b * n_features**2 <= gram else "gram"
 
 
 def learning_bytes(learner: Learner, n_features: int, n_components: int, batch_rows: int) -> int:
@@ -403,13 +411,30 @@ def learn_components(
     return found_by(gram)
 
 
+def go_on(before: Components, batches: Iterable[NDArray[np.float32]]) -> Components:
+    """Return the components after further batches (n, F) of any size, from what was found before."""
+    summary = {
+        "mean": before.mean,
+        "var": before.variance,
+        "components": before.components,
+        "singular_values": np.sqrt(before.explained_variance * max(int(before.n_seen[0]) - 1, 1)),
+        "n_samples_seen": before.n_seen[0],
+    }
+    gram = GramPCA.from_arrays(summary)
+    for batch in batches:
+        gram.partial_fit(batch)
+    return found_by(gram)
+
+
 def found_by(gram: GramPCA) -> Components:
     """Return what a fitted `GramPCA` found."""
     return Components(
-        gram.mean_.astype(np.float32),
-        np.ascontiguousarray(gram.components_, np.float32),
-        _without_rounding(gram.explained_variance_, gram.mean_, float(gram.var_.sum())),
-        cast(Array, gram.explained_variance_ratio_),
+        mean=gram.mean_,
+        variance=gram.var_,
+        components=np.ascontiguousarray(gram.components_, np.float32),
+        explained_variance=_without_rounding(gram.explained_variance_, gram.mean_, float(gram.var_.sum())),
+        explained_variance_ratio=cast(Array, gram.explained_variance_ratio_),
+        n_seen=np.array([gram.n_samples_seen_]),
     )
 
 

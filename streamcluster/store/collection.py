@@ -8,6 +8,7 @@ all it points to is on the disk; so a kill, a full disk or a power cut leaves th
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,9 +26,9 @@ from streamcluster.runtime.blocks import tile_rows
 from streamcluster.runtime.digests import DIGEST_BYTES
 from streamcluster.runtime.locks import exclusive
 from streamcluster.runtime.memory import MIB
-from streamcluster.runtime.paths import decode_path, encode_path, printable
+from streamcluster.runtime.paths import decode_path, encode_path, printable, system_path
 from streamcluster.store.durable import files_below, flush, flush_files, remove_partial_files, writing_to
-from streamcluster.store.fits import Fit, FitDraft
+from streamcluster.store.fits import Fit, FitDraft, fit_name
 from streamcluster.store.table import (
     CHUNK_KEYS,
     GONE,
@@ -326,6 +327,11 @@ class CollectionWriter(Collection):
             draft.finish(attributes)
             self._commit(current_fit=draft.name)
 
+    def prune_fits(self, keep: int) -> None:
+        """Remove all but the last `keep` finished fits."""
+        for name in self.fits()[:-keep]:
+            shutil.rmtree(system_path(os.path.join(self.root, "fits", name)), ignore_errors=True)
+
     def _commit(self, **changes: Any) -> None:
         pointer = msgspec.structs.replace(self.pointer, **changes)
         with self.writing():
@@ -339,8 +345,14 @@ def _padded(values: NDArray[Any], length: int, rest: int) -> NDArray[Any]:
     return np.pad(values, (0, length - len(values)), constant_values=rest)
 
 
-def open_collection(path: str) -> Collection:
+def open_collection(path: str, fit: str | None = None) -> Collection:
     """Open a store for reading; needs no lock.
+
+    Parameters
+    ----------
+    path : str
+    fit : str, optional
+        Name of the fit that is to be looked at as the current one.
 
     Raises
     ------
@@ -348,9 +360,15 @@ def open_collection(path: str) -> Collection:
         Nothing is there.
     StoreFormatError
         What is there is not a store, or of a newer format.
+    FitNotFoundError
+        It has no fit of that name.
     """
     root = os.path.realpath(path)
-    return Collection(root, _open_group(root, "r"))
+    collection = Collection(root, _open_group(root, "r"))
+    if fit is not None:
+        name = collection.fit(fit.zfill(len(fit_name(1)))).name
+        collection.pointer = msgspec.structs.replace(collection.pointer, current_fit=name)
+    return collection
 
 
 @contextmanager

@@ -1,0 +1,160 @@
+"""What a fit takes in memory, as plain arithmetic, decided before it starts.
+
+The numbers that the result depends on (components, rows a batch, which PCA) follow from the collection, the settings
+and the budget; never from the number of workers, or from what the process happens to take. What is left over decides
+how many workers there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from streamcluster.learn.kmeans import clustering_bytes
+from streamcluster.learn.pca import Learner, choose_learner, learning_bytes
+from streamcluster.runtime.memory import MIB, left_bytes, room_bytes, usual_room_bytes
+
+#: Components where neither a number nor a variance is asked for. More than about 100 change nothing for the grouping.
+DEFAULT_COMPONENTS = 100
+#: Rows that PCA learns from at a time: a small eigenproblem costs least for each row when a batch has about as many
+#: rows as there are components (50,000 pictures, 5,440 features, 100 components: 14 s with 1,024 rows, 6 with 256).
+PCA_ROWS = 256
+#: Rows that mini-batch k-means, or an exact covariance, learn from at a time.
+BATCH_ROWS = 1024
+#: Rows that are mixed with one another before PCA learns from them, as long as they are small.
+SHUFFLE_ROWS = 2048
+SHUFFLE_BYTES = 32 * MIB
+#: Rows that k-means++ chooses the first centres from, at least; and for each cluster.
+SAMPLE_ROWS = 16_384
+SAMPLE_ROWS_PER_CLUSTER = 20
+#: Features that a task makes at a time.
+TASK_FEATURE_BYTES = 24 * MIB
+#: What BLAS, scikit-learn and dask take when they are first used.
+LIBRARY_BYTES = 64 * MIB
+#: What grows with the collection: live rows, their numbers, old and new labels, distances.
+ROW_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be fitted: numbers that describe the collection and the settings.
+
+    `n_components` is None where a variance decides. `score_tile` is the number of rows of a chunk of scores.
+    """
+
+    n_rows: int
+    n_live: int
+    block_rows: int
+    thumbnail_bytes: int
+    n_features: int
+    temporary_bytes: int
+    n_components: int | None
+    n_clusters: int
+    batch_rows: int | None
+    score_tile: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a fit goes about its work. Rows are pictures; `n_workers` tasks of `task_rows` each run at a time."""
+
+    learner: Learner
+    n_components: int
+    pca_rows: int
+    kmeans_rows: int
+    shuffle_rows: int
+    sample_rows: int
+    task_rows: int
+    n_workers: int
+    keeps_scores: bool
+
+
+def plan_fit(work: Work, memory: int, workers: int) -> Plan:
+    """Return the plan that the budget has memory for.
+
+    Raises
+    ------
+    BudgetError
+        There is none; the message says what would do.
+    """
+    usual = usual_room_bytes(memory)
+    drafts = list(_drafts(work, usual, workers))
+    least = next((draft for draft in drafts if _bytes(work, draft, 1) <= usual), drafts[-1])
+    room = room_bytes(
+        memory,
+        _bytes(work, least, 1),
+        f"learning from {least.pca_rows:,} pictures at a time",
+        _smaller_batches(work, least, memory),
+    )
+    fitting = (n for n in range(workers, 1, -1) if _bytes(work, least, n) <= room)
+    return replace(least, n_workers=next(fitting, 1))
+
+
+def _drafts(work: Work, room: int, workers: int) -> Iterator[Plan]:
+    """Yield plans that take less and less memory."""
+    most = min(work.n_live, work.n_features)
+    wanted = [most >> n for n in range(most.bit_length())] if work.n_components is None else [work.n_components]
+    for n_components in (min(n, most) for n in wanted):
+        gram_rows = max(PCA_ROWS, 2 * n_components)
+        learner = choose_learner(work.n_features, n_components, gram_rows, room - _others(work, n_components, 1))
+        default = BATCH_ROWS if learner == "covariance" else gram_rows
+        least = 1 if learner == "covariance" else n_components
+        rows = [work.batch_rows] if work.batch_rows else [default >> n for n in range(default.bit_length() - 1)]
+        for pca_rows in rows:
+            yield Plan(
+                learner=learner,
+                n_components=n_components,
+                pca_rows=min(max(pca_rows, least), work.n_live),
+                kmeans_rows=work.batch_rows or BATCH_ROWS,
+                shuffle_rows=min(SHUFFLE_ROWS, SHUFFLE_BYTES // (4 * work.n_features), work.n_live),
+                sample_rows=_sample_rows(work),
+                task_rows=_task_rows(work),
+                n_workers=workers,
+                keeps_scores=_keeps_scores(work, n_components, pca_rows, learner),
+            )
+
+
+def _bytes(work: Work, plan: Plan, n_workers: int) -> int:
+    """Return what a plan takes beside the process: PCA, or k-means after it, whichever is more."""
+    pca = _pca_bytes(work, plan.n_components, plan.pca_rows, plan.learner)
+    return _others(work, plan.n_components, n_workers) + max(pca, _kmeans_bytes(work, plan.n_components, n_workers))
+
+
+def _others(work: Work, n_components: int, n_workers: int) -> int:
+    """Return what is taken all the time, and by tasks that make features: one a worker, and one that is taken in."""
+    task = 2 * work.block_rows * work.thumbnail_bytes + 2 * 4 * _task_rows(work) * work.n_features
+    in_flight = (n_workers + 1) * (task + work.temporary_bytes)
+    return LIBRARY_BYTES + ROW_BYTES * work.n_rows + 4 * n_components * work.n_features + in_flight
+
+
+def _pca_bytes(work: Work, n_components: int, pca_rows: int, learner: Learner) -> int:
+    shuffle = max(min(SHUFFLE_ROWS, SHUFFLE_BYTES // (4 * work.n_features), work.n_live), pca_rows) + pca_rows
+    return 4 * shuffle * work.n_features + learning_bytes(learner, work.n_features, n_components, pca_rows)
+
+
+def _kmeans_bytes(work: Work, n_components: int, n_workers: int) -> int:
+    shuffled = 4 * n_components * 2 * work.score_tile
+    return shuffled + clustering_bytes(_sample_rows(work), work.score_tile, n_components, work.n_clusters, n_workers)
+
+
+def _keeps_scores(work: Work, n_components: int, pca_rows: int, learner: Learner) -> bool:
+    """Whether all scores fit into what PCA took before; so the peak is the same, however many there are."""
+    scores = 4 * n_components * work.n_rows
+    return scores + _kmeans_bytes(work, n_components, 2) <= _pca_bytes(work, n_components, pca_rows, learner)
+
+
+def _sample_rows(work: Work) -> int:
+    return min(work.n_live, max(SAMPLE_ROWS, SAMPLE_ROWS_PER_CLUSTER * work.n_clusters))
+
+
+def _task_rows(work: Work) -> int:
+    return min(work.block_rows, max(1, TASK_FEATURE_BYTES // (4 * work.n_features)))
+
+
+def _smaller_batches(work: Work, plan: Plan, memory: int) -> str:
+    """Return the option that fits the budget, if there is one."""
+    room = left_bytes(memory)
+    least = 2 if plan.learner == "covariance" else plan.n_components
+    smaller = (plan.pca_rows >> n for n in range(1, 16))
+    fitting = (n for n in smaller if n >= least and _bytes(work, replace(plan, pca_rows=n), 1) <= room)
+    return next((f" or --batch-rows {n}" for n in fitting), "")
