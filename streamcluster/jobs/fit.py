@@ -421,7 +421,8 @@ class Fitting:
         rows = np.sort(rng.choice(np.flatnonzero(self._live), n, replace=False))
         (centers,) = self._executor.compute(scores[rows])
         with self._progress.stage("micro-clusters", MICRO_PASSES, "passes"):
-            centers = learn_centers(self._watched(self._score_batches(scores, rng, 1), 0), centers, self._seed)
+            batches = self._watched(self._score_batches(scores, rng, len(centers), 1), 0)
+            centers = learn_centers(batches, centers, self._seed)
             for _ in range(MICRO_PASSES):
                 found = self._pass(scores, live, centers)
                 centers = found.centers[found.counts > 0]
@@ -452,7 +453,7 @@ class Fitting:
         else:
             centers = first_centers(self._sample(scores, rng), clusters, self._seed)
             with self._progress.stage("mini-batch k-means", MINI_BATCH_PASSES * self._n_live):
-                batches = self._watched(self._score_batches(scores, rng, MINI_BATCH_PASSES))
+                batches = self._watched(self._score_batches(scores, rng, clusters, MINI_BATCH_PASSES))
                 centers = learn_centers(batches, centers, self._seed)
         with self._progress.stage("Lloyd passes", LLOYD_PASSES, "passes"):
             return self._iterate(scores, live, centers)
@@ -474,7 +475,7 @@ class Fitting:
         settled = label_means(
             scores, np.where(self._live[: len(known)], known, -1), self._n_clusters_before, self._compute
         )
-        batches = self._watched(self._score_batches(scores, self._random(2), 1, len(known)), 0)
+        batches = self._watched(self._score_batches(scores, self._random(2), 1, 1, len(known)), 0)
         centers = learn_centers(batches, settled.centers, self._seed, settled.counts)
         with self._progress.stage("groups", 1, "passes"):
             found = self._pass(scores, live, centers)
@@ -505,14 +506,14 @@ class Fitting:
         return scores, da.from_array(self._live, chunks=COLUMN_ROWS, name=False)
 
     def _score_batches(
-        self, scores: da.Array, rng: np.random.Generator, n_passes: int, start: int = 0
+        self, scores: da.Array, rng: np.random.Generator, least: int, n_passes: int, start: int = 0
     ) -> Iterator[NDArray[np.float32]]:
-        """Yield batches of live rows from `start` on, all of them once a pass, tiles and rows in a new random order."""
+        """Yield live rows from `start` on, once a pass, tiles and rows in a new random order, in batches of `least`."""
         tiles = [slice(max(t.start, start), t.stop) for t in tile_rows(len(self._live), COLUMN_ROWS) if t.stop > start]
         for _ in range(n_passes):
             visited = (tiles[i] for i in rng.permutation(len(tiles)))
             blocks = (self._compute(scores[rows])[0][self._live[rows]] for rows in visited)
-            yield from shuffled_batches(blocks, COLUMN_ROWS, self._plan.kmeans_rows, rng)
+            yield from shuffled_batches(blocks, COLUMN_ROWS, max(self._plan.kmeans_rows, least), rng)
 
     def _iterate(self, scores: da.Array, live: da.Array, centers: Centers) -> Groups:
         """Run Lloyd passes until they gain little; the last one only measures."""

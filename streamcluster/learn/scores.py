@@ -31,7 +31,7 @@ def shape_scores(scores: NDArray[np.float32], variances: NDArray[Any], kind: Sco
     Returns
     -------
     float32 (n, d)
-        A row of zeros, which has no direction, stays one.
+        A row of zeros, which has no direction, stays one; so do lengths where there is a single component.
 
     Examples
     --------
@@ -43,6 +43,8 @@ def shape_scores(scores: NDArray[np.float32], variances: NDArray[Any], kind: Sco
     if kind == "whitened":
         return scores * _power(variances, -1 / 2)
     weighted = scores * _power(variances, -1 / 4)
+    if weighted.shape[1] == 1:
+        return weighted
     lengths = np.linalg.norm(weighted, axis=1, keepdims=True)
     np.divide(weighted, lengths, out=weighted, where=lengths > 0)
     return weighted
