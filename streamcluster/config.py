@@ -132,6 +132,21 @@ class JobSettings(Settings, frozen=True, kw_only=True):
     workers: Workers = msgspec.field(default_factory=default_workers)
 
 
+class MappedSettings(JobSettings, frozen=True, kw_only=True):
+    """What the jobs take that can run on a cluster."""
+
+    scheduler: (
+        Annotated[
+            str,
+            _about(
+                "Run on the dask.distributed cluster at this address, or with local on processes of this machine.",
+                metavar="tcp://HOST:PORT|local",
+            ),
+        ]
+        | None
+    ) = None
+
+
 class StoreDefaults(Settings, frozen=True, kw_only=True):
     """What a new store is made with; later runs must not contradict it."""
 
@@ -141,7 +156,7 @@ class StoreDefaults(Settings, frozen=True, kw_only=True):
     seed: int = 0
 
 
-class IngestSettings(JobSettings, frozen=True, kw_only=True):
+class IngestSettings(MappedSettings, frozen=True, kw_only=True):
     """Settings of `ingest`. None means: what the store was made with, or `StoreDefaults` for a new one."""
 
     sources: Annotated[
@@ -167,7 +182,7 @@ class IngestSettings(JobSettings, frozen=True, kw_only=True):
     ] = False
 
 
-class FitSettings(JobSettings, frozen=True, kw_only=True):
+class FitSettings(MappedSettings, frozen=True, kw_only=True):
     """Settings of `fit`."""
 
     clusters: Annotated[

@@ -75,6 +75,10 @@ class FitNotFoundError(StoreError, LookupError):
     """The store holds no fit yet, or not the one that was named."""
 
 
+class ClusterError(StreamclusterError, ConnectionError):
+    """The cluster that was named cannot be used."""
+
+
 class TooFewPicturesError(StreamclusterError, ValueError):
     """Fewer pictures, or fewer different ones, than the clusters or components that were asked for."""
 

@@ -42,8 +42,8 @@ from streamcluster.learn.kmeans import (
     lloyd_pass,
     match_groups,
 )
-from streamcluster.learn.pca import Components, count_components, go_on, learn_components
-from streamcluster.learn.plan import DEFAULT_COMPONENTS, Plan, Work, plan_fit
+from streamcluster.learn.pca import Components, GramPCA, count_components, found_by, go_on, learn_components
+from streamcluster.learn.plan import DEFAULT_COMPONENTS, PCA_ROWS, Plan, Work, plan_fit
 from streamcluster.learn.scaling import learn_scale
 from streamcluster.learn.scores import ScoreKind, shape_scores
 from streamcluster.learn.tree import choose_clusters, cut_tree, group_means, ward_tree
@@ -62,6 +62,8 @@ Mode = Literal["full", "update", "recut"]
 
 #: Rows that the scale of the features is learned from.
 SCALE_ROWS = 8192
+#: Components that a worker's summary keeps for each that is wanted; see `GramPCA.merge`.
+SUMMARY_COMPONENTS = 2
 #: Times that the mini-batches go through all rows.
 MINI_BATCH_PASSES = 3
 #: Micro-clusters that the Ward tree joins, at most and for each row; and the Lloyd passes that settle them.
@@ -187,7 +189,7 @@ def _fit_as(
 ) -> FitReport:
     recipe = describe_recipe(settings, collection)
     plan = plan_fit(describe_work(settings, collection, live), settings.memory, settings.workers)
-    with using(executor, plan.n_workers) as running, collection.writing():
+    with using(executor, plan.n_workers, settings.scheduler) as running, collection.writing():
         fitting = Fitting(mode, settings, plan, collection, live, running, progress)
         draft = collection.draft_fit(_draft_key(mode, recipe, live))
         fitting.find_scores(draft)
@@ -361,14 +363,30 @@ class Fitting:
             return learn_scale(self._watched(first_rows(blocks, n_rows)), sizes, energies)
 
     def _learn_components(self, scale: NDArray[np.float32]) -> Components:
-        rng = self._random(1)
+        rng, plan = self._random(1), self._plan
         with self._progress.stage("components", self._n_live):
-            features = self._feature_blocks(rng, scale)
-            batches = shuffled_batches(features, self._plan.shuffle_rows, self._plan.pca_rows, rng)
-            found = learn_components(self._watched(batches), self._plan.n_components, self._plan.learner)
+            if self._executor.is_remote:
+                found = self._merge_summaries(scale, rng)
+            else:
+                batches = shuffled_batches(self._feature_blocks(rng, scale), plan.shuffle_rows, plan.pca_rows, rng)
+                found = learn_components(self._watched(batches), plan.n_components, plan.learner)
         if self._settings.variance is None:
             return found
         return found.first(count_components(found.explained_variance_ratio, self._settings.variance))
+
+    def _merge_summaries(self, scale: NDArray[np.float32], rng: np.random.Generator) -> Components:
+        """Have each worker learn from some tasks' rows, and merge what they found."""
+        n_kept = min(SUMMARY_COMPONENTS * self._plan.n_components, self._n_live, len(scale))
+        tasks = [task for task in self._tasks() if self._live[task].any()]
+        parts = np.array_split(rng.permutation(len(tasks)), min(len(tasks), 2 * self._executor.workers))
+        learn = partial(_summarize, self._collection, self._features, scale, n_kept)
+        items = ([(tasks[i], self._live[tasks[i]]) for i in part] for part in parts)
+        merged = GramPCA(n_components=n_kept)
+        for summary in self._executor.map(learn, items):
+            self._stop_if_asked()
+            merged.merge(GramPCA.from_arrays(summary, n_components=n_kept))
+            self._progress.advance(int(summary["n_samples_seen"]))
+        return found_by(merged).first(self._plan.n_components)
 
     def _update_components(self, scale: NDArray[np.float32]) -> Components:
         known = len(self._base.labels())
@@ -382,8 +400,13 @@ class Fitting:
     ) -> Iterator[NDArray[np.float32]]:
         """Return the scaled features of live pictures from row `start` on, tasks in a random order."""
         tasks = [slice(max(rows.start, start), rows.stop) for rows in self._tasks() if rows.stop > start]
-        visited = (tasks[i] for i in rng.permutation(len(tasks)))
-        return self._executor.map(partial(self._live_features, scale), visited, self._plan.n_workers + 1)
+        visited = ((tasks[i], self._live[tasks[i]]) for i in rng.permutation(len(tasks)))
+        compute = partial(_live_features, self._collection, self._features, scale)
+        return self._executor.map(compute, visited, self._in_flight)
+
+    @property
+    def _in_flight(self) -> int:
+        return self._executor.window if self._executor.is_remote else self._plan.n_workers + 1
 
     def _tasks(self) -> list[slice]:
         """Return the rows of each task that makes features: a block, or a piece of one."""
@@ -393,15 +416,11 @@ class Fitting:
             for piece in tile_rows(block.stop - block.start, self._plan.task_rows)
         ]
 
-    def _live_features(self, scale: NDArray[np.float32], rows: slice) -> NDArray[np.float32]:
-        thumbnails, live = self._collection.thumbnails(rows), self._live[rows]
-        return scaled_features(self._features, scale, thumbnails if live.all() else thumbnails[live])
-
     def _write_scores(self, draft: FitDraft, space: ScoreSpace) -> None:
         target = draft.create_rows("scores", len(self._live), "float32", len(space.components.components))
         place = partial(_place_block, self._collection, space)
         with self._progress.stage("scores", len(self._live)):
-            blocks = self._executor.map(place, self._tasks(), self._plan.n_workers + 1)
+            blocks = self._executor.map(place, self._tasks(), self._in_flight)
             tiles = tile_rows(len(self._live), COLUMN_ROWS)
             for rows, scores in zip(tiles, rebatch(blocks, COLUMN_ROWS), strict=True):
                 target[rows] = scores
@@ -501,7 +520,8 @@ class Fitting:
     def _lazy_scores(self, draft: FitDraft) -> tuple[da.Array, da.Array]:
         """Return scores and live rows as dask arrays; scores are read once if the plan has room, else for each pass."""
         stored = draft.array("scores")
-        source = np.asarray(stored[...]) if self._plan.keeps_scores else stored
+        keeps = self._plan.keeps_scores and not self._executor.is_remote
+        source = np.asarray(stored[...]) if keeps else stored
         scores = da.from_array(source, chunks=(COLUMN_ROWS, stored.shape[1]), name=False)
         return scores, da.from_array(self._live, chunks=COLUMN_ROWS, name=False)
 
@@ -600,6 +620,33 @@ def scaled_features(
     rows = space.compute(thumbnails)
     rows *= scale
     return rows
+
+
+def _live_features(
+    collection: Collection,
+    space: FeatureSpace,
+    scale: NDArray[np.float32],
+    task: tuple[slice, NDArray[np.bool_]],
+) -> NDArray[np.float32]:
+    rows, live = task
+    thumbnails = collection.thumbnails(rows)
+    return scaled_features(space, scale, thumbnails if live.all() else thumbnails[live])
+
+
+def _summarize(
+    collection: Collection,
+    space: FeatureSpace,
+    scale: NDArray[np.float32],
+    n_kept: int,
+    tasks: list[tuple[slice, NDArray[np.bool_]]],
+) -> dict[str, NDArray[Any]]:
+    """Return the summary of a PCA over the live rows of some tasks, which may be fewer than the components to keep."""
+    features = (_live_features(collection, space, scale, task) for task in tasks)
+    n_rows = sum(int(live.sum()) for _, live in tasks)
+    pca = GramPCA(n_components=min(n_kept, n_rows))
+    for batch in rebatch(features, max(PCA_ROWS, pca.n_components)):
+        pca.partial_fit(batch)
+    return pca.to_arrays()
 
 
 def _place_block(collection: Collection, space: ScoreSpace, rows: slice) -> NDArray[np.float32]:

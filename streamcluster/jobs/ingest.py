@@ -185,7 +185,7 @@ def ingest(
     with (
         exclusive_store(settings.store),
         Scan(sources, patterns, layout.seed, keep_out=settings.store, dropped=dropped) as scan,
-        using(executor, settings.workers) as running,
+        using(executor, settings.workers, settings.scheduler) as running,
     ):
         with progress.stage("scan", None, "files"):
             scan.list_sources(progress.advance, absent)
@@ -355,8 +355,7 @@ def _take_in(
     collection.make_room(n_files)
     with progress.stage("decode", n_files), Executor(reading.n_parts) as reader:
         files = _parts_until_stop(scan.to_decode(), reading.part_files, progress)
-        admitted = reader.map(reading.admit, files, window=reading.n_parts + 1)
-        parts = executor.map(reading.decode, admitted, window=reading.n_parts + 1)
+        parts = _read(reading, files, reader, executor)
         blocks = _pack(collection, _watched(parts, progress))
         for outcomes in executor.map(partial(_write, collection), blocks, window=2):
             waiting += outcomes
@@ -383,6 +382,10 @@ class Reading:
         """Open some files; nothing that is wrong with one of them is raised."""
         return list(zip(files, admit_pictures([file.path for file in files], self.options, self.gate), strict=True))
 
+    def read(self, files: list[FoundFile]) -> Part:
+        """Do both steps."""
+        return self.decode(self.admit(files))
+
     def decode(self, admitted: list[tuple[FoundFile, Admissible | Refused]]) -> Part:
         """Decode what was admitted, and measure it."""
         results = decode_pictures([result for _, result in admitted], self.options, self.gate)
@@ -393,6 +396,14 @@ class Reading:
             for (file, _), result in zip(admitted, results, strict=True)
         ]
         return Part(outcomes, stack_thumbnails(decoded, self.options.image_size))
+
+
+def _read(reading: Reading, files: Iterator[list[FoundFile]], reader: Executor, executor: Executor) -> Iterator[Part]:
+    """Yield the parts, in order. A cluster's workers open files themselves; here, threads do it ahead of decoding."""
+    if executor.is_remote:
+        return executor.map(reading.read, files)
+    admitted = reader.map(reading.admit, files, window=reading.n_parts + 1)
+    return executor.map(reading.decode, admitted, window=reading.n_parts + 1)
 
 
 def _plan_reading(collection: CollectionWriter, settings: IngestSettings, executor: Executor) -> Reading:

@@ -209,9 +209,10 @@ def _farthest_rows(scores: da.Array, live: da.Array, centers: Centers, n: int, c
 
 def label_rows(scores: da.Array, live: da.Array, centers: Centers) -> da.Array:
     """Return a lazy float64 (N, 2): label and Euclidean distance of all rows; -1 and 0 where a row is not live."""
-    return da.map_blocks(
+    lazy: da.Array = da.map_blocks(
         _block_labels, scores, live[:, None], centers, dtype=np.float64, chunks=(scores.chunks[0], (2,))
     )
+    return lazy
 
 
 def _block_labels(scores: Scores, live: NDArray[np.bool_], centers: Centers) -> NDArray[np.float64]:

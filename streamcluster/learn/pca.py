@@ -137,7 +137,9 @@ class GramPCA(IncrementalPCA):  # type: ignore[misc]
         if not other._has_begun:
             return self
         if not self._has_begun:
-            return self._restore(other.to_arrays())
+            self._restore(other.to_arrays())
+            self.n_components_ = self.n_components or self.n_components_
+            return self
         rows = np.empty((len(other.components_) + 1, len(self.mean_)), self.components_.dtype)
         np.multiply(other.singular_values_[:, None], other.components_, out=rows[:-1], casting="same_kind")
         self._absorb(rows, other.n_samples_seen_, other.mean_, other.var_)

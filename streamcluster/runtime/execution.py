@@ -1,4 +1,4 @@
-"""Where work runs: the only door to dask's schedulers and to threads.
+"""Where work runs: the only door to dask's schedulers, to threads and to a cluster.
 
 A job hands over two kinds of work. A stream (`Executor.map`) goes through files or blocks one after another with a few
 in flight, so its memory is the window's. Algebra over a whole stored array is a lazy dask array (`Executor.compute`).
@@ -15,6 +15,11 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from streamcluster.config import default_workers
+from streamcluster.errors import ClusterError
+
+#: The scheduler that `ClusterExecutor` starts itself.
+LOCAL = "local"
+CONNECT_SECONDS = 15
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -34,6 +39,11 @@ class Executor:
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers or default_workers()
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="streamcluster")
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether tasks run in other processes, so that what they take and return has to travel."""
+        return False
 
     @property
     def window(self) -> int:
@@ -76,9 +86,82 @@ class Executor:
         self.close()
 
 
-def using(executor: Executor | None, workers: int) -> AbstractContextManager[Executor]:
-    """Return the caller's executor, which stays open, or one of `workers` threads for the time of a `with` block."""
-    return Executor(workers) if executor is None else nullcontext(executor)
+class ClusterExecutor(Executor):
+    """A dask.distributed cluster: the same work, in worker processes that see the same file system.
+
+    A worker that dies takes nothing with it: its tasks run again elsewhere, and only this process commits.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler, such as tcp://10.0.0.1:8786; or "local" for worker processes on this machine.
+    workers : int
+        Processes to start, if local.
+
+    Raises
+    ------
+    ClusterError
+        dask.distributed is not installed, or the scheduler does not answer or has no workers.
+    """
+
+    def __init__(self, address: str, workers: int) -> None:
+        try:
+            from distributed import Client, LocalCluster
+        except ImportError:
+            raise ClusterError(
+                "--scheduler needs dask.distributed; install it: pip install 'streamcluster[distributed]'"
+            ) from None
+        self._cluster = None
+        if address == LOCAL:
+            self._cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+        try:
+            self._client = Client(self._cluster or address, timeout=CONNECT_SECONDS)
+            self._client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+        except (OSError, ValueError) as error:
+            raise ClusterError(f"--scheduler {address}: no scheduler with workers answers ({error})") from None
+        super().__init__(sum(self._client.nthreads().values()))
+
+    @property
+    def is_remote(self) -> bool:
+        """True: tasks run in other processes."""
+        return True
+
+    def map(
+        self, function: Callable[[ItemT], ResultT], items: Iterable[ItemT], window: int | None = None
+    ) -> Iterator[ResultT]:
+        """Yield `function(item)` for each item, in order; the function travels to each worker once."""
+        shared = self._client.scatter(function, broadcast=True, hash=False)
+        in_flight: deque[Any] = deque()
+        for item in items:
+            in_flight.append(self._client.submit(_run_task, shared, item, pure=False))
+            if len(in_flight) >= (window or self.window):
+                yield in_flight.popleft().result()
+        while in_flight:
+            yield in_flight.popleft().result()
+
+    def compute(self, *lazy: Any) -> tuple[Any, ...]:
+        """Return the values of dask collections."""
+        values: tuple[Any, ...] = tuple(self._client.compute(lazy, sync=True))
+        return values
+
+    def close(self) -> None:
+        """Leave the cluster, and stop it if it is ours."""
+        super().close()
+        self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+
+
+def _run_task(function: Callable[[ItemT], ResultT], item: ItemT) -> ResultT:
+    with one_blas_thread():
+        return function(item)
+
+
+def using(executor: Executor | None, workers: int, scheduler: str | None = None) -> AbstractContextManager[Executor]:
+    """Return the caller's executor, which stays open, or one for the time of a `with` block: threads, or a cluster."""
+    if executor is not None:
+        return nullcontext(executor)
+    return Executor(workers) if scheduler is None else ClusterExecutor(scheduler, workers)
 
 
 @contextmanager

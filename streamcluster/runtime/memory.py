@@ -39,6 +39,10 @@ class MemoryGate:
         self._free = capacity_bytes
         self._changed = threading.Condition()
 
+    def __reduce__(self) -> tuple[type[MemoryGate], tuple[int, int]]:
+        """Let a copy in another process admit what fits a room of its own, which is as large."""
+        return MemoryGate, (self.capacity_bytes, self._small_bytes)
+
     def hold(self, n_bytes: int) -> AbstractContextManager[None]:
         """Wait until `n_bytes` are free, and hold them inside the `with` block.
 

@@ -163,6 +163,16 @@ def test_summaries_learned_apart_are_nearly_what_one_stream_gives():
     assert angle(found.components, exact.components_) < one_stream
 
 
+def test_a_summary_of_few_rows_does_not_limit_those_after_it():
+    data = rows(200, 60)
+    parts = [GramPCA(3).partial_fit(data[:5]), learned(data[5:], 50, 12)]
+    merged = GramPCA(12)
+    for part in parts:
+        merged.merge(part)
+    assert merged.components_.shape == (12, 60)
+    assert orthonormal(merged.components_)
+
+
 @pytest.mark.parametrize("apart", [1, 3])
 def test_the_covariance_is_exact_however_it_was_split(apart):
     data = rows(400, 60)

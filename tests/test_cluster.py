@@ -1,0 +1,116 @@
+"""The same work on a real cluster of two worker processes: the same result, also when a worker dies."""
+
+import shutil
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+from streamcluster.config import FitSettings, IngestSettings
+from streamcluster.errors import ClusterError
+from streamcluster.jobs.fit import fit
+from streamcluster.jobs.ingest import ingest
+from streamcluster.runtime import execution
+from streamcluster.runtime.execution import ClusterExecutor
+from streamcluster.runtime.progress import Progress
+from streamcluster.store.collection import open_collection
+
+distributed = pytest.importorskip("distributed")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="worker processes start too slowly there"),
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """600 pictures of eight colours, one in thirty broken."""
+    root = tmp_path_factory.mktemp("cluster")
+    (root / "src").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(600):
+        picture = 40 + 170 * np.array([i & 1, i >> 1 & 1, i >> 2 & 1]) + rng.integers(-30, 30, (20, 20, 3))
+        encoded = cv2.imencode(".png", picture.clip(0, 255).astype(np.uint8))[1].tobytes()
+        (root / "src" / f"{i}.png").write_bytes(b"no picture" if i % 30 == 7 else encoded)
+    return root
+
+
+def run_ingest(folder, store, **more):
+    return ingest(IngestSettings(sources=(str(folder / "src"),), store=str(folder / store), image_size=16), **more)
+
+
+def run_fit(folder, store, **more):
+    return fit(FitSettings(store=str(folder / store), clusters=8, components=10, features="rgb"), **more)
+
+
+def pixels(folder, store):
+    collection = open_collection(str(folder / store))
+    return collection.thumbnails(slice(0, collection.n_rows))
+
+
+def labels(folder, store):
+    return open_collection(str(folder / store)).fit().labels()
+
+
+class KillOneWorker(Progress):
+    """Ends one worker process as soon as a stage has done something."""
+
+    def __init__(self, cluster, stage):
+        super().__init__()
+        self._cluster, self._stage, self.killed = cluster, stage, False
+
+    def begin(self, name, total, unit):
+        self._now = name
+
+    def advance(self, count):
+        if self._now == self._stage and not self.killed:
+            self.killed = True
+            next(iter(self._cluster.workers.values())).process.process._process.kill()
+
+
+@pytest.fixture(scope="module")
+def threaded(folder):
+    run_ingest(folder, "threads.zarr")
+    shutil.copytree(folder / "threads.zarr", folder / "bare.zarr")
+    run_fit(folder, "threads.zarr")
+    return folder
+
+
+def test_a_cluster_gives_the_rows_and_the_groups_that_threads_give(threaded, cluster):
+    with ClusterExecutor(cluster.scheduler_address, 2) as executor:
+        assert executor.workers == 2
+        report = run_ingest(threaded, "cluster.zarr", executor=executor)
+        np.testing.assert_array_equal(pixels(threaded, "cluster.zarr"), pixels(threaded, "threads.zarr"))
+        assert (report.new, report.rejected) == (580, 20)
+        run_fit(threaded, "cluster.zarr", executor=executor)
+    assert adjusted_rand_score(labels(threaded, "cluster.zarr"), labels(threaded, "threads.zarr")) >= 0.99
+
+
+@pytest.mark.parametrize("stage", ["decode", "components", "scores", "Lloyd passes"])
+def test_a_worker_that_dies_in_the_middle_changes_nothing(threaded, cluster, stage):
+    name = f"dying-{stage}.zarr"
+    progress = KillOneWorker(cluster, stage)
+    with ClusterExecutor(cluster.scheduler_address, 2) as executor:
+        if stage == "decode":
+            run_ingest(threaded, name, executor=executor, progress=progress)
+        else:
+            shutil.copytree(threaded / "bare.zarr", threaded / name)
+            run_fit(threaded, name, executor=executor, progress=progress)
+    assert progress.killed
+    np.testing.assert_array_equal(pixels(threaded, name), pixels(threaded, "threads.zarr"))
+    if stage != "decode":
+        assert adjusted_rand_score(labels(threaded, name), labels(threaded, "threads.zarr")) >= 0.99
+
+
+def test_a_scheduler_that_does_not_answer_is_one_clear_error(threaded, monkeypatch):
+    monkeypatch.setattr(execution, "CONNECT_SECONDS", 1)
+    with pytest.raises(ClusterError, match="tcp://127"):
+        ClusterExecutor("tcp://127.0.0.1:9", 1)
