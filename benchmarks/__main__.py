@@ -9,7 +9,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import ingest_speed, memory
+from benchmarks import choose_k, ingest_speed, memory
 
 REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 LIBRARIES = ("numpy", "opencv-python-headless", "zarr", "dask", "scikit-learn")
@@ -31,7 +31,11 @@ def main(work: Path) -> None:
         "Trust the ratios: the machine is shared.",
         "",
     ]
-    for measured in (ingest_speed.measure(work, 50_000), memory.measure(work, 5_000, 60_000)):
+    for measured in (
+        ingest_speed.measure(work, 50_000),
+        memory.measure(work, 5_000, 60_000),
+        choose_k.measure(work),
+    ):
         lines += [*measured, ""]
         print("\n".join(measured), flush=True)
     REPORT.write_text("\n".join(lines), encoding="utf-8")
