@@ -24,6 +24,8 @@ DOORS = {
     "scipy": {"learn"},
     "dask": {"runtime.execution", "learn.kmeans", "jobs.fit"},
     "cv2": {"sources.decode", "sources.measure", "learn.features", "jobs.demo"},
+    "simplejpeg": {"sources.decode"},
+    "distributed": {"runtime.execution"},
     "filelock": {"runtime.locks"},
     "sqlite3": {"sources.scan", "destination"},
     "rich": {"console"},
