@@ -35,7 +35,7 @@ EXIT_ERROR, EXIT_USAGE, EXIT_BUSY = 1, 2, 75
 
 app = typer.Typer(
     help="Group any number of collected pictures into folders of look-alikes, on a fixed amount of memory.",
-    epilog="Example: streamcluster ingest ~/faces && streamcluster fit && streamcluster export ~/faces-grouped",
+    epilog="Example: streamcluster ingest ~/faces --store faces.zarr && streamcluster fit --store faces.zarr",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -173,7 +173,10 @@ def run_job(name: str, make_settings: Callable[[], Any], output: Output) -> None
         stderr = sys.stderr if output.verbose else stack.enter_context(console.quiet_native_code())
         on_terminal = stderr.isatty() and not (output.quiet or output.json)
         shown = logging.WARNING if on_terminal and not output.verbose else level
-        stack.enter_context(console.logging_to(stderr, shown, output.log_file))
+        try:
+            stack.enter_context(console.logging_to(stderr, shown, output.log_file))
+        except OSError as error:
+            _fail(SettingsError(f"--log-file {output.log_file}: cannot write ({error.strerror})"), output, stderr)
         progress = console.StageBars(stderr) if on_terminal else console.StageLog()
         stack.enter_context(_stopping_on_signals(progress))
         try:

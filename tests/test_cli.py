@@ -175,3 +175,10 @@ def test_version_and_completion():
         "streamcluster"
         in run("--show-completion", "bash", environment={"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}).stdout
     )
+
+
+def test_a_log_file_that_cannot_be_written_is_one_line(store, tmp_path):
+    done = run("status", "--store", store, "--log-file", tmp_path / "missing" / "log.txt")
+    assert done.returncode == 2
+    assert "--log-file" in done.stderr
+    assert "Traceback" not in done.stderr

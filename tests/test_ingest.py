@@ -754,3 +754,20 @@ def test_a_store_inside_its_source_is_no_source(folder):
     store = str(folder.path / "a.zarr")
     run(store, folder, include=("*.png", "*.jpg", "zarr.json"))
     assert run(store, folder, include=("*.png", "*.jpg", "zarr.json")).found == 13
+
+
+class StopsWhileScanning(Progress):
+    def begin(self, name, total, unit):
+        self.stop_signal = 15
+
+
+def test_a_stop_is_noticed_while_scanning_and_where_nothing_is_new(tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/a.png").write_bytes(cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+    settings = IngestSettings(sources=(str(tmp_path / "src"),), store=str(tmp_path / "s.zarr"), image_size=SIDE)
+    with pytest.raises(Interrupted):
+        ingest(settings, progress=StopsWhileScanning())
+    assert not (tmp_path / "s.zarr").exists()
+    ingest(settings)
+    with pytest.raises(Interrupted):
+        ingest(settings, progress=StopsWhileScanning())

@@ -70,6 +70,8 @@ MINI_BATCH_PASSES = 3
 MICRO_CLUSTERS = 512
 ROWS_PER_MICRO_CLUSTER = 4
 MICRO_PASSES = 2
+#: Leaves that the tree has for each group, at least, where a cut of it is a start for k-means.
+MICRO_CLUSTERS_PER_GROUP = 2
 #: A picture is far from every group if it is farther from its centre than this share of those learned from.
 FAR_SHARE = 0.99
 #: Share of far ones among new pictures from which on a full fit is advised; of pictures like the old it is 0.01.
@@ -465,17 +467,26 @@ class Fitting:
         scores, live = self._lazy_scores(draft)
         if self._mode == "update":
             return self._update_groups(scores, live)
-        rng = self._random(2)
         clusters = self._settings.recut or self._settings.clusters
         if clusters == "auto" or self._mode == "recut":
-            centers = self._cut(draft, clusters)
+            starts = [self._cut(draft, clusters)]
         else:
-            centers = first_centers(self._sample(scores, rng), clusters, self._seed)
-            with self._progress.stage("mini-batch k-means", MINI_BATCH_PASSES * self._n_live):
-                batches = self._watched(self._score_batches(scores, rng, clusters, MINI_BATCH_PASSES))
-                centers = learn_centers(batches, centers, self._seed)
+            starts = [self._from_batches(scores, clusters), *self._from_tree(draft, clusters)]
         with self._progress.stage("Lloyd passes", LLOYD_PASSES, "passes"):
-            return self._iterate(scores, live, centers)
+            best = min(starts, key=lambda centers: self._pass(scores, live, centers).inertia)
+            return self._iterate(scores, live, best)
+
+    def _from_batches(self, scores: da.Array, clusters: int) -> Centers:
+        rng = self._random(2)
+        centers = first_centers(self._sample(scores, rng), clusters, self._seed)
+        with self._progress.stage("mini-batch k-means", MINI_BATCH_PASSES * self._n_live):
+            batches = self._watched(self._score_batches(scores, rng, clusters, MINI_BATCH_PASSES))
+            return learn_centers(batches, centers, self._seed)
+
+    def _from_tree(self, draft: FitDraft, clusters: int) -> Iterator[Centers]:
+        """Yield what a cut gives, where the tree is fine enough: on few pictures it is often the better start."""
+        if MICRO_CLUSTERS_PER_GROUP * clusters <= draft.array("micro_counts").shape[0]:
+            yield self._cut(draft, clusters)
 
     def _cut(self, draft: FitDraft, clusters: int | Literal["auto"]) -> Centers:
         """Return the centres of the groups that a cut through the tree gives."""

@@ -188,7 +188,7 @@ def ingest(
         using(executor, settings.workers, settings.scheduler) as running,
     ):
         with progress.stage("scan", None, "files"):
-            scan.list_sources(progress.advance, absent)
+            scan.list_sources(partial(_advance_or_stop, progress), absent)
         if earlier is None:
             scan.check_found()
         with open_for_writing(settings.store, create=layout) as collection:
@@ -348,6 +348,7 @@ def _take_in(
     n_files = scan.count_to_decode()
     tally = Tally()
     if not n_files:
+        _advance_or_stop(progress, 0)
         return tally
     reading = _plan_reading(collection, settings, executor)
     waiting: list[Outcome] = []
@@ -364,9 +365,14 @@ def _take_in(
                 waiting, committed_at = [], time.monotonic()
         _commit(collection, waiting, tally)
     collection.trim()
+    _advance_or_stop(progress, 0)
+    return tally
+
+
+def _advance_or_stop(progress: Progress, count: int) -> None:
+    progress.advance(count)
     if progress.stop_signal is not None:
         raise Interrupted(progress.stop_signal)
-    return tally
 
 
 @dataclass(frozen=True, slots=True)
