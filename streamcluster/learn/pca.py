@@ -27,9 +27,11 @@ Learner = Literal["covariance", "gram"]
 TILE_FEATURES = 2048
 #: Singular values below this share of the first are rounding: float64 sums of squares hold 16 digits, so values hold 8.
 NO_VALUE = 1e-7
-#: By how much products of components differ from those of orthonormal ones: by rounding of float32, and too much to
-#: be mended.
-RIGHT_ANGLE, MISSING = 1e-6, 1e-2
+#: Components this many times as strong as the weakest are taken out of a batch first. Rounding of float32 is a share of
+#: the largest eigenvalue, and the weakest is smaller by the square: at 16 it keeps four digits in the worst case.
+STRONG = 16
+#: By how much products of components may differ from those of orthonormal ones: by rounding of float32.
+RIGHT_ANGLE = 1e-6
 #: What float32 rounds, a few steps of it.
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
 #: What an eigenproblem of r rows takes, in units of r³ float32 multiplications and additions of a matrix product
@@ -81,8 +83,9 @@ class GramPCA(IncrementalPCA):  # type: ignore[misc]
     A = [S·V; X - mean(X); correction], r = k + batch + 1 of them (Ross, Lim, Lin & Yang, "Incremental learning for
     robust visual tracking", IJCV 2008). They follow from the eigenvectors of A·Aᵀ, r by r (Sirovich, "Turbulence and
     the dynamics of coherent structures", 1987), of which the block of the kept rows is diag(S²) already; where the
-    features are fewer than the rows, from those of Aᵀ·A. Sums are float64, whatever the rows are: in float32 the
-    components would lose their right angles. Rows of float32 keep components and scores float32, means stay float64.
+    features are fewer than the rows, from those of Aᵀ·A. Squares double the range of the values, so small ones would
+    drown in the rounding of float32: the first batch is multiplied in float64, and from later ones the strong
+    components are taken out first. Rows of float32 keep components and scores float32, means stay float64.
 
     `noise_variance_` is the mean of what the last update left out, and not kept by `to_arrays`.
     """
@@ -225,26 +228,45 @@ def _leading(basis: Array, values: Array, rows: Array, n: int) -> tuple[Array, A
     k, r, n_features = len(basis), len(basis) + len(rows), rows.shape[1]
     if n_features < r:
         return _leading_of_few_features(basis, values, rows, n)
+    strong = int(np.count_nonzero(values > STRONG * values.min(initial=np.inf)))
+    taken = _take_out(rows, basis[:strong])
+    scores = (rows @ basis.T).astype(np.float64)
+    scores[:, :strong] += taken
+    left = _products(rows, rows.dtype if k else np.dtype(np.float64))
     gram = np.empty((r, r))
     gram[:k, :k] = np.diag(values**2)
-    gram[k:, :k] = (rows @ basis.T) * values
-    gram[k:, k:] = _products(rows)
+    gram[k:, :k] = scores * values
+    gram[k:, k:] = left + scores[:, :strong] @ scores[:, :strong].T
     squares = float(np.trace(gram))
-    found, vectors = _leading_eigenvectors(gram, n)
+    # What rounding makes of the rows themselves, and of their products, where these are not exact as the first are.
+    eps = float(np.finfo(rows.dtype).eps)
+    noise = max((4 * eps) ** 2 * squares, 2 * eps * float(left.diagonal().max()) if k else 0.0)
+    found, vectors = _leading_eigenvectors(gram, n, noise)
     found = np.sqrt(found)
     sound = int(np.count_nonzero(found))
     mixing = vectors[:sound] / found[:sound, None]
-    new = np.zeros((n, n_features), rows.dtype)
+    of_basis = mixing[:, :k] * values
+    of_basis[:, :strong] += mixing[:, k:] @ taken
+    new = np.empty((n, n_features), rows.dtype)
     np.matmul(mixing[:, k:].astype(rows.dtype), rows, out=new[:sound])
-    new[:sound] += (mixing[:, :k] * values).astype(rows.dtype) @ basis
-    return _with_signs(_right_angles(new)), found, squares
+    new[:sound] += of_basis.astype(rows.dtype) @ basis
+    return _with_signs(_right_angles(new, sound)), found, squares
 
 
-def _products(rows: Array) -> Array:
-    """Return rows·rowsᵀ, float64 (m, m): products of the rows' own precision, summed in float64 from tile to tile."""
+def _take_out(rows: Array, directions: Array) -> Array:
+    """Subtract from the rows what lies along orthonormal directions (p, F), and return how much of each, (m, p)."""
+    taken: Array = rows @ directions.T
+    for tile in tile_rows(rows.shape[1], TILE_FEATURES) if len(directions) else ():
+        rows[:, tile] -= taken @ directions[:, tile]
+    return taken
+
+
+def _products(rows: Array, precision: np.dtype[Any]) -> Array:
+    """Return rows·rowsᵀ, float64 (m, m): products of this precision, summed in float64 from tile to tile."""
     total = np.zeros((len(rows), len(rows)))
     for tile in tile_rows(rows.shape[1], TILE_FEATURES):
-        total += rows[:, tile] @ rows[:, tile].T
+        part = rows[:, tile].astype(precision, copy=False)
+        total += part @ part.T
     return total
 
 
@@ -256,33 +278,42 @@ def _leading_of_few_features(basis: Array, values: Array, rows: Array, n: int) -
     return _with_signs(vectors.astype(rows.dtype)), np.sqrt(found), squares
 
 
-def _leading_eigenvectors(scatter: Array, n: int) -> tuple[Array, Array]:
-    """Return the n largest eigenvalues, none below zero, and their eigenvectors as rows; overwrites `scatter`.
+def _leading_eigenvectors(scatter: Array, n: int, noise: float = 0.0) -> tuple[Array, Array]:
+    """Return the n largest eigenvalues and their eigenvectors as rows; overwrites `scatter`.
 
-    Only the lower triangle counts. A few are found alone (LAPACK's evr); from a fifth on, all at once take no longer
-    (evd): for 1,200 of 2,401 it took 2.6 s against 3.0.
+    Only the lower triangle counts. Eigenvalues that are no more than `noise`, or rounding, become zero. A few are
+    found alone (LAPACK's evr); from a quarter on, all at once take no longer (evd): of 1,281, all took 0.28 s, and 256
+    or 400 of them alone 0.24 and 0.31; of 2,401, all took 2.2 s, and 480 or 1,200 alone 1.3 and 3.0.
     """
     size = len(scatter)
     some: dict[str, Any] = {"driver": "evr", "subset_by_index": [size - n, size - 1]}
-    how = some if 5 * n < size else {"driver": "evd"}
-    found, vectors = eigh(scatter, lower=True, overwrite_a=True, check_finite=False, **how)
+    how = some if _is_few(n, size) else {"driver": "evd"}
+    # Seen column by column, as LAPACK wants it, the lower triangle is the upper one: nothing is copied.
+    found, vectors = eigh(scatter.T, lower=False, overwrite_a=True, check_finite=False, **how)
     found, vectors = np.maximum(found[: -n - 1 : -1], 0), vectors[:, : -n - 1 : -1]
-    found[found <= NO_VALUE**2 * found[0]] = 0
+    found[found <= max(NO_VALUE**2 * found[0], noise)] = 0
     return found, np.ascontiguousarray(vectors.T)
 
 
-def _right_angles(vectors: Array) -> Array:
-    """Return orthonormal rows that span what these span, which are nearly orthonormal, or some of them zero or noise.
+def _is_few(n: int, size: int) -> bool:
+    return 4 * n < size
+
+
+def _right_angles(vectors: Array, sound: int) -> Array:
+    """Return orthonormal rows, of which the first `sound` span what those span; the others are made up.
 
     By Cholesky's factor of their Gram matrix (CholeskyQR; Yamamoto et al., "Roundoff error analysis of the CholeskyQR2
-    algorithm", ETNA 2015), which is a third of the work of a QR decomposition; by that where rows are missing.
+    algorithm", ETNA 2015), which is a third of the work of a QR decomposition. Its triangle leaves the first rows to
+    themselves. Random directions are far from parallel; what rounding leaves of that, a second and third round mend.
     """
+    made_up = vectors[sound:]
+    made_up[:] = np.random.default_rng(0).standard_normal(made_up.shape, np.float32) / np.sqrt(vectors.shape[1])
+    precision = np.dtype(np.float64) if len(made_up) else vectors.dtype
     identity = np.eye(len(vectors))
-    gram = _products(vectors)
-    off = np.abs(gram - identity).max()
-    if off > MISSING:
-        return np.linalg.qr(vectors.T.astype(np.float64))[0].T.astype(vectors.dtype)
-    if off > RIGHT_ANGLE:
+    for _ in range(3):
+        gram = _products(vectors, precision)
+        if np.abs(gram - identity).max() <= RIGHT_ANGLE:
+            break
         inverse = solve_triangular(np.linalg.cholesky(gram), identity, lower=True)
         vectors = inverse.astype(vectors.dtype) @ vectors
     return vectors
@@ -352,7 +383,8 @@ class CovariancePCA:
     def components(self, n_components: int) -> Components:
         """Return the first principal components."""
         mean = self._sum / self._n
-        scatter = self._scatter - self._n * np.outer(mean, mean)
+        scatter = np.outer(-self._n * mean, mean)
+        scatter += self._scatter
         total = float(np.trace(scatter))
         variance = np.diag(scatter) / self._n
         found, vectors = _leading_eigenvectors(scatter, n_components)
@@ -382,9 +414,13 @@ def choose_learner(n_features: int, n_components: int, batch_rows: int, room_byt
 
 
 def learning_bytes(learner: Learner, n_features: int, n_components: int, batch_rows: int) -> int:
-    """Return what learning takes at most beside the batch: one update, or the covariance and its eigenvectors."""
+    """Return what learning takes at most beside the batch: one update, or the covariance and its eigenvectors.
+
+    Measured, numpy's arrays take 0.5 to 0.95 of it, and whole processes a few MiB more, which BLAS keeps for itself.
+    """
     if learner == "covariance":
-        return 8 * (3 * n_features**2 + batch_rows * n_features + n_components * n_features)
+        squares = 3 if _is_few(n_components, n_features) else 4
+        return 8 * (squares * n_features**2 + batch_rows * n_features + n_components * n_features)
     rows = min(batch_rows + n_components + 1, n_features)
     wide = 8 * (batch_rows + n_components) * min(TILE_FEATURES, n_features)
     return 4 * (batch_rows + 1 + 4 * n_components) * n_features + 8 * 3 * rows**2 + 2 * wide

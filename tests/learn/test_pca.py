@@ -1,5 +1,7 @@
 """Principal components against exact ones and scikit-learn's: subspaces and variances, not signs."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -72,6 +74,30 @@ def test_it_finds_what_scikit_learn_finds(dtype, n_features, size):
     np.testing.assert_allclose(ours.inverse_transform(scores), theirs.inverse_transform(expected), atol=1e3 * tolerance)
 
 
+@pytest.mark.parametrize("weakest", [1e-2, 1e-3, 1e-4])
+def test_weak_components_do_not_drown_in_the_rounding_of_strong_ones(weakest):
+    rng = np.random.default_rng(0)
+    directions = np.linalg.qr(rng.standard_normal((600, 100)))[0].T
+    strengths = weakest ** (np.arange(100) / 29)
+    data = ((rng.standard_normal((600, 100)) * strengths) @ directions + 0.5).astype(np.float32)
+    ours, exact, stock = learned(data, 150, 30), IncrementalPCA(30), IncrementalPCA(30)
+    for batch in batches(data, 150):
+        exact.partial_fit(batch.astype(np.float64))
+        stock.partial_fit(batch)
+    wrong, stock_wrong = (
+        np.abs(pca.explained_variance_ / exact.explained_variance_ - 1).max() for pca in (ours, stock)
+    )
+    assert wrong < 2 * stock_wrong + 1e-5
+    assert angle(ours.components_, exact.components_) < 2 * angle(stock.components_, exact.components_) + 1e-4
+    assert orthonormal(ours.components_)
+
+
+def test_as_many_rows_as_components_have_one_value_less():
+    pca = GramPCA(20).partial_fit(rows(20, 300))
+    assert (pca.singular_values_ > 0).tolist() == [True] * 19 + [False]
+    assert orthonormal(pca.components_)
+
+
 def test_its_subspace_is_as_near_the_exact_one_as_scikit_learns():
     data = rows(2000, 200)
     exact = PCA(20, svd_solver="full").fit(data.astype(np.float64))
@@ -113,6 +139,14 @@ def test_where_there_is_less_variance_than_components_they_are_orthonormal_all_t
     assert orthonormal(pca.components_)
     exact = np.linalg.svd(data.astype(float) - data.mean(axis=0, dtype=float), compute_uv=False)[:8] ** 2 / 29
     np.testing.assert_allclose(pca.explained_variance_, exact, rtol=1e-3, atol=1e-6 * max(exact[0], 1))
+
+
+def test_rounding_of_batches_that_are_constant_is_not_taken_for_components():
+    pca = GramPCA(43)
+    for n, level in ((52, 1e-6), (36, 1e-6), (16, 0), (33, 1e-4), (29, 0), (49, 0)):
+        pca.partial_fit(np.full((n, 200), level, np.float32))
+        assert orthonormal(pca.components_)
+    assert np.count_nonzero(pca.singular_values_) == 1
 
 
 def test_a_single_row_has_no_variance():
@@ -206,6 +240,29 @@ def test_the_covariance_is_chosen_where_it_is_cheaper_and_fits():
     needed = learning_bytes("covariance", 768, 100, 1024)
     assert choose_learner(768, 100, 1024, needed) == "covariance"
     assert choose_learner(768, 100, 1024, needed - 1) == "gram"
+
+
+@pytest.mark.parametrize(
+    ("learner", "n_features", "n_components", "batch_rows"),
+    [
+        ("gram", 4000, 64, 256),
+        ("gram", 3000, 300, 320),
+        ("gram", 600, 50, 700),
+        ("covariance", 500, 20, 300),
+        ("covariance", 500, 400, 300),
+    ],
+)
+def test_learning_takes_the_memory_that_was_planned(learner, n_features, n_components, batch_rows):
+    rng = np.random.default_rng(0)
+    data = [rng.standard_normal((batch_rows, n_features), np.float32) for _ in range(3)]
+    tracemalloc.start()
+    try:
+        learn_components(data, n_components, learner)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    planned = learning_bytes(learner, n_features, n_components, batch_rows)
+    assert 0.4 * planned < peak <= planned
 
 
 def test_components_are_counted_up_to_the_variance_asked_for():
