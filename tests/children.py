@@ -214,7 +214,7 @@ def slow_down(seconds):
 
         return wrapped
 
-    ingest.decode_part = slowly(ingest.decode_part)
+    ingest.Reading.decode = slowly(ingest.Reading.decode)
     fit.lloyd_pass = slowly(fit.lloyd_pass)
     Stager.stage = slowly(Stager.stage)
 

@@ -21,10 +21,11 @@ PLAIN = "from streamcluster.__main__ import main; main()"
 #: What a job holds at a time is limited, but large beside a few thousand pictures; here it is small.
 SMALL_STEPS = """
 from streamcluster.jobs import fit, ingest
+from streamcluster.learn import plan
 from streamcluster.store import collection, fits, table
 collection.BLOCK_BYTES = 1 << 20
 ingest.COMMIT_FILES = 1024
-fit.SHUFFLE_ROWS = fit.SAMPLE_ROWS = 1024
+plan.SHUFFLE_ROWS = plan.SAMPLE_ROWS = 1024
 for module in (table, fits, fit):
     module.COLUMN_ROWS = 1024
 """
