@@ -1067,7 +1067,7 @@ def test_a_store_without_a_fit(tmp_path, monkeypatch):
     class Empty:
         current_fit, root = None, str(tmp_path / "s.zarr")
 
-    monkeypatch.setattr("streamcluster.store.collection.open_collection", lambda path: Empty())
+    monkeypatch.setattr("streamcluster.store.collection.open_collection", lambda path, _fit=None: Empty())
     with pytest.raises(FitNotFoundError):
         export(ExportSettings(store=str(tmp_path / "s.zarr"), dest=str(tmp_path / "dest")))
     assert not (tmp_path / "dest").exists()
