@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 import msgspec
 import typer
@@ -29,9 +29,14 @@ from streamcluster import config
 from streamcluster.config import Settings
 from streamcluster.errors import Interrupted, SettingsError, StoreBusyError, StreamclusterError
 from streamcluster.runtime.memory import settle_allocator
-from streamcluster.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from streamcluster.console import StageLog
 
 EXIT_ERROR, EXIT_USAGE, EXIT_BUSY = 1, 2, 75
+
+_STOPPING = "stopping at the next commit; the same signal again ends at once"
+_ENDED = "ended at once; what was committed stands"
 
 app = typer.Typer(
     help="Group any number of collected pictures into folders of look-alikes, on a fixed amount of memory.",
@@ -171,14 +176,14 @@ def run_job(name: str, make_settings: Callable[[], Any], output: Output) -> None
     level = logging.ERROR if output.quiet or output.json else logging.DEBUG if output.verbose else logging.INFO
     with contextlib.ExitStack() as stack:
         stderr = sys.stderr if output.verbose else stack.enter_context(console.quiet_native_code())
-        on_terminal = stderr.isatty() and not (output.quiet or output.json)
-        shown = logging.WARNING if on_terminal and not output.verbose else level
+        with_bars = level == logging.INFO and stderr.isatty()
+        shown = logging.WARNING if with_bars else level
         try:
             stack.enter_context(console.logging_to(stderr, shown, output.log_file))
         except OSError as error:
             _fail(SettingsError(f"--log-file {output.log_file}: cannot write ({error.strerror})"), output, stderr)
-        progress = console.StageBars(stderr) if on_terminal else console.StageLog()
-        stack.enter_context(_stopping_on_signals(progress))
+        progress = console.StageBars(stderr) if with_bars else console.StageLog(stderr)
+        stack.enter_context(_stopping_on_signals(progress, quiet=level == logging.ERROR))
         try:
             settings = make_settings()
             job = getattr(import_module(f"streamcluster.jobs.{name}"), name)
@@ -222,13 +227,16 @@ def exit_code(error: StreamclusterError) -> int:
 
 
 @contextmanager
-def _stopping_on_signals(progress: Progress) -> Iterator[None]:
+def _stopping_on_signals(progress: StageLog, *, quiet: bool) -> Iterator[None]:
     """Let the first SIGINT or SIGTERM ask for a stop at the next commit, and a second one end at once."""
 
     def ask(number: int, _frame: object) -> None:
-        if progress.stop_requested:
-            os._exit(128 + number)
+        at_once = progress.stop_requested
         progress.stop_signal = number
+        if not quiet:
+            progress.interject(f"streamcluster: {_ENDED if at_once else _STOPPING}")
+        if at_once:
+            os._exit(128 + number)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

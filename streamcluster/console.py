@@ -8,20 +8,21 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
 from streamcluster.runtime.memory import format_bytes
 from streamcluster.runtime.progress import Progress
-
-if TYPE_CHECKING:
-    from rich.progress import TaskID
 
 log = logging.getLogger("streamcluster")
 
 
 class StageLog(Progress):
     """One line a stage when it ends: for cron and log files."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
 
     def begin(self, name: str, total: int | None, unit: str) -> None:
         """Start counting."""
@@ -40,44 +41,58 @@ class StageLog(Progress):
         rate = f" ({self._done / seconds:,.0f} a second)" if self._done and seconds else ""
         log.info("%s: %s%.1f s%s", self._name, done, seconds, rate)
 
+    def interject(self, line: str) -> None:
+        """Say something at once, from a signal handler: past the stream, which may be in the middle of a write."""
+        with suppress(OSError):
+            os.write(self._stream.fileno(), f"{line}\n".encode())
+
 
 class StageBars(StageLog):
     """A bar a stage, with count, rate and time left: for a terminal."""
 
     def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.control import Control
+        from rich.segment import ControlType
 
-        self._bars = Progress(
-            TextColumn("{task.description:<18}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=Console(file=stream),
-        )
-        self._task: TaskID | None = None
+        super().__init__(stream)
+        self._clear = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2), ControlType.SHOW_CURSOR)
 
     def begin(self, name: str, total: int | None, unit: str) -> None:
-        """Show a bar."""
+        """Show a bar. Each stage has a display of its own: one for all would draw those that ended again."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
         super().begin(name, total, unit)
-        self._bars.start()
-        self._task = self._bars.add_task(name, total=total, rate="")
+        self._bar = Progress(
+            TextColumn("{task.description:<18}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[counted]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=Console(file=self._stream),
+        )
+        self._task = self._bar.add_task(name, total=total, counted="")
+        self._bar.start()
 
     def advance(self, count: int) -> None:
         """Move it."""
         super().advance(count)
-        if self._task is not None:
-            seconds = max(time.monotonic() - self._started, 1e-3)
-            self._bars.update(self._task, advance=count, rate=f"{self._done / seconds:,.0f}/s")
+        self._bar.update(self._task, completed=self._done, counted=self._counted())
 
     def end(self) -> None:
-        """Leave it as it stands."""
-        if self._task is not None:
-            self._bars.update(self._task, total=max(self._done, 1), completed=self._done or 1)
-        self._bars.stop()
+        """Leave it as it stands; one without a total is full, unless it was stopped."""
+        if self._total is None and not self.stop_requested:
+            self._bar.update(self._task, total=self._done or 1, completed=self._done or 1)
+        self._bar.stop()
         super().end()
+
+    def interject(self, line: str) -> None:
+        """Say it in the bar's place, which is drawn again below, and bring back the cursor that a bar hides."""
+        super().interject(f"{self._clear}{line}")
+
+    def _counted(self) -> str:
+        seconds = max(time.monotonic() - self._started, 1e-3)
+        of_total = "" if self._total is None else f"/{self._total:,}"
+        return f"{self._done:,}{of_total}  {self._done / seconds:,.0f}/s" if self._done else ""
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The command line, as cron and a person at a terminal meet it: exit codes, streams, precedence of settings."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -182,3 +183,41 @@ def test_a_log_file_that_cannot_be_written_is_one_line(store, tmp_path):
     assert done.returncode == 2
     assert "--log-file" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def run_at_terminal(*command):
+    """Run a command whose standard error is a terminal; return its exit code and what the terminal got."""
+    ours, theirs = os.openpty()
+    with subprocess.Popen([sys.executable, *map(str, command)], stderr=theirs, stdout=subprocess.DEVNULL) as process:
+        os.close(theirs)
+        shown = bytearray()
+        with contextlib.suppress(OSError):  # how a terminal that nobody holds any more ends
+            while piece := os.read(ours, 4096):
+                shown += piece
+    os.close(ours)
+    return process.returncode, shown.decode()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+def test_a_bar_that_ended_is_not_drawn_again(digits, tmp_path):
+    code, shown = run_at_terminal("-m", "streamcluster", "ingest", digits, "--store", tmp_path / "a.zarr")
+    assert code == 0
+    assert "scan" not in shown[shown.index("decode") :]
+    assert "1,797/1,797" in shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+@pytest.mark.parametrize(("signals", "code"), [(1, 0), (2, 130)])
+def test_ctrl_c_is_answered_and_leaves_the_terminal_with_a_cursor(signals, code):
+    at_work = (
+        "import os, signal, sys\nfrom streamcluster import cli, console\n"
+        "bars = console.StageBars(sys.stderr)\n"
+        "with cli._stopping_on_signals(bars, quiet=False), bars.stage('work', 10):\n"
+        "    bars.advance(3)\n"
+        f"    for _ in range({signals}):\n        os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    ended, shown = run_at_terminal("-c", at_work)
+    assert ended == code
+    assert shown.count("streamcluster: ") == signals
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+    assert "10/10" not in shown
