@@ -27,7 +27,7 @@ DOORS = {
     "simplejpeg": {"sources.decode"},
     "distributed": {"runtime.execution"},
     "filelock": {"runtime.locks"},
-    "sqlite3": {"sources.scan", "destination"},
+    "sqlite3": {"runtime.scratch"},
     "rich": {"console"},
     "typer": {"cli"},
     "threadpoolctl": {"runtime.execution"},

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from children import ForkServer, check_one_line
+from children import ENVIRONMENT, Ended, ForkServer, check_one_line
 from pictures import SIDE, Pictures, arrays_of, check_rows, check_same, contents, listed, pointer_of, tree
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="tmpfs and RLIMIT_FSIZE")
@@ -214,3 +214,39 @@ def test_an_export_may_not_write_large_files(world, server, tmp_path, file_bytes
     check_whole_pictures(dest, world / "copy")
     server.run_well(*export_command(world, dest, "copy"))
     check_same(tree(dest), tree(world / "copy"))
+
+
+# --- the scratch databases
+
+
+def run_with_scratch(folder, *arguments):
+    """Run a command whose scratch databases lie in `folder`, and hardly in memory."""
+    code = (
+        "from streamcluster.destination import ledger\nfrom streamcluster.sources import scan\n"
+        f"ledger.CACHE_BYTES = scan.CACHE_BYTES = {12 * PAGE}\n"
+        "from streamcluster.__main__ import main\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=ENVIRONMENT | {"SQLITE_TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("job", ["ingest", "status", "export"])
+def test_a_full_scratch_disk_is_named_and_nothing_is_changed(world, disk, tmp_path, job):
+    store = tmp_path / "s.zarr"
+    shutil.copytree(world / "refitted.zarr", store)
+    command = {
+        "ingest": ingest_command(world, store),
+        "status": ["status", "--store", store],
+        "export": ["export", tmp_path / "dest", "--store", store],
+    }[job]
+    disk.leave(PAGE)
+    assert str(disk.folder) in check_one_line(run_with_scratch(disk.folder, *command), 1)
+    check_same(arrays_of(store), arrays_of(world / "refitted.zarr"))
+    disk.resize(size="64m")
+    assert run_with_scratch(disk.folder, *command).code == 0

@@ -7,7 +7,6 @@ take no more memory than a thousand. Paths are kept as bytes, since they may be 
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,12 +18,13 @@ from streamcluster.destination.plan import Action, Placed, Wanted, decide
 from streamcluster.destination.table import shown
 from streamcluster.errors import DestinationError
 from streamcluster.runtime.paths import printable
+from streamcluster.runtime.scratch import ScratchDatabase
 
 if TYPE_CHECKING:
     from streamcluster.store.collection import GroupedPicture
 
-#: What SQLite may hold of the scratch database in memory.
-CACHE_KIB = 1024
+#: What the scratch database keeps in memory.
+CACHE_BYTES = 1 << 20
 
 #: Order of the work: what is taken away makes room, and files are moved before new ones come.
 PHASES: dict[Action, int] = {"remove": 1, "move": 2, "replace": 3, "restore": 4, "put": 4}
@@ -41,7 +41,7 @@ _PICTURE = """(
         width INT, height INT, brightness REAL, sharpness REAL
     ) WITHOUT ROWID"""
 _TABLES = f"""
-    PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -{CACHE_KIB};
+    PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
     CREATE TABLE wanted {_PICTURE};
     CREATE TABLE waiting {_PICTURE};
     CREATE TABLE recorded (
@@ -160,23 +160,17 @@ class Tally:
     postponed: dict[str, int]
 
 
-class Ledger:
+class Ledger(ScratchDatabase):
     """The lists and the plan; use it in a `with` block, in the order of its methods."""
 
     def __init__(self) -> None:
-        self._db = sqlite3.connect("", isolation_level=None)
+        super().__init__(CACHE_BYTES)
         self._db.create_function("shown", 1, lambda key: shown(_path(key)), deterministic=True)
         self._db.create_function("basename", 1, lambda key: key.rpartition(b"/")[2], deterministic=True)
         self._db.create_function("folded", 1, lambda key: _key(fold(_path(key))), deterministic=True)
         self._db.executescript(_TABLES)
         self._db.create_function("sourcename", 1, lambda key: _key(os.path.basename(_path(key))), deterministic=True)
         self._db.execute("BEGIN")
-
-    def __enter__(self) -> Ledger:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._db.close()
 
     # --- what comes in
 

@@ -11,7 +11,6 @@ import fnmatch
 import hashlib
 import os
 import re
-import sqlite3
 import stat
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
@@ -23,6 +22,7 @@ from msgspec import Struct
 
 from streamcluster.errors import NoPicturesError, SourceError, SourceNotFoundError, SourceVanishedError
 from streamcluster.runtime.paths import printable, system_path
+from streamcluster.runtime.scratch import ScratchDatabase
 
 RowT = TypeVar("RowT", bound=tuple[Any, ...])
 
@@ -313,7 +313,7 @@ _IN_ORDER = " ORDER BY order_key(found.path, found.start), found.path"
 _STRANGERS = f"SELECT found.path {_TO_DECODE} AND found.size IN (SELECT size FROM missing) {_IN_ORDER}"
 
 
-class Scan:
+class Scan(ScratchDatabase):
     """One look at the sources, compared with what the store knows of them.
 
     Parameters
@@ -335,6 +335,7 @@ class Scan:
     def __init__(
         self, sources: Iterable[str], patterns: Patterns, seed: int, keep_out: str, dropped: Iterable[str] = ()
     ) -> None:
+        super().__init__(CACHE_BYTES)
         self.sources = tuple(dict.fromkeys(sources))
         self._dropped = tuple(dropped)
         self.listing = Listing()
@@ -342,19 +343,11 @@ class Scan:
         self._patterns = patterns
         self._keep_out = keep_out
         self._key = seed.to_bytes(8, "little")
-        self._db = sqlite3.connect("", isolation_level=None)
         self._db.create_function("was_looked_at", 1, self._was_looked_at)
         self._db.create_function("is_wanted", 1, self._is_wanted)
         self._db.create_function("order_key", 2, self._order_key)
-        self._db.execute(f"PRAGMA cache_size = -{CACHE_BYTES // 1024}")
         self._db.executescript(_TABLES)
         self._db.execute("BEGIN")
-
-    def __enter__(self) -> Scan:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._db.close()
 
     def list_sources(self, advance: Callable[[int], None], absent: Container[str] = ()) -> None:
         """Walk all sources but those that are known to be `absent`, which then hold nothing.
