@@ -587,6 +587,20 @@ def test_a_damaged_or_newer_manifest_is_refused(world, damage):
     assert world.tree() == before
 
 
+@pytest.mark.parametrize("name", ["manifest.jsonl", "journal.jsonl"])
+def test_records_that_cannot_be_read_are_refused(world, name):
+    world.add("a.jpg")
+    world.ingest().export()
+    path = world.dest / ".streamcluster" / name
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    before = world.tree()
+    for options in ({}, {"undo": True}, {"dry_run": True}):
+        with pytest.raises(DestinationError, match=name):
+            world.export(**options)
+    assert world.tree() == before
+
+
 def test_a_manifest_that_lost_its_tail_is_refused(world):
     for name in "ab":
         world.add(name)

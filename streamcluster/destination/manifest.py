@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import chain
-from typing import Literal, TypeVar
+from typing import BinaryIO, Literal, TypeVar
 
 import msgspec
 
@@ -167,10 +168,10 @@ def read_header(dest: str) -> Header | None:
     Raises
     ------
     DestinationError
-        It is not ours, damaged, or of a newer format.
+        It is not ours, damaged, of a newer format, or cannot be read.
     """
     try:
-        with open(system_path(manifest_path(dest)), "rb") as file:
+        with _reading(manifest_path(dest)) as file:
             line = file.readline()
     except FileNotFoundError:
         return None
@@ -189,10 +190,10 @@ def read_records(dest: str) -> Iterator[Record]:
     Raises
     ------
     DestinationError
-        The manifest is damaged.
+        The manifest is damaged or cannot be read.
     """
     path = manifest_path(dest)
-    with open(system_path(path), "rb") as file:
+    with _reading(path) as file:
         expected = _decode(_HEADER, file.readline(), path).records
         for line in file:
             yield _with_paths(_decode(_RECORD, line, path), decode_path)
@@ -209,20 +210,30 @@ def read_journal(dest: str, run: int) -> Iterator[Entry]:
     Raises
     ------
     DestinationError
-        The journal is damaged.
+        The journal is damaged or cannot be read.
     """
     path = journal_path(dest)
-    try:
-        file = open(system_path(path), "rb")  # noqa: SIM115
-    except FileNotFoundError:
-        return
-    with file:
+    with suppress(FileNotFoundError), _reading(path) as file:
         lines = (line for line in file if line.endswith(b"\n"))
         first = next(lines, None)
         if first is None or _decode(_ENTRY, first, path) != Started(run):
             return
         for line in lines:
             yield _mapped(_decode(_ENTRY, line, path), decode_path)
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[BinaryIO]:
+    try:
+        with open(system_path(path), "rb") as file:
+            yield file
+    except (FileNotFoundError, DestinationError):
+        raise
+    except OSError as error:
+        raise DestinationError(
+            f"{printable(path)}: cannot read ({error.strerror or error}); nothing was changed. Make it readable and "
+            "run the same command again"
+        ) from error
 
 
 def _mapped(entry: Entry, convert: Callable[[str], str]) -> Entry:
