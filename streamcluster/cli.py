@@ -15,12 +15,11 @@ import json
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TextIO, get_args, get_origin
 
 import msgspec
 import typer
@@ -29,6 +28,7 @@ from streamcluster import config
 from streamcluster.config import Settings
 from streamcluster.errors import Interrupted, SettingsError, StoreBusyError, StreamclusterError
 from streamcluster.runtime.memory import settle_allocator
+from streamcluster.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from streamcluster.console import StageLog
@@ -169,51 +169,62 @@ def _gather(name: str, given: dict[str, Any], path: str | None) -> dict[str, Any
     return tables.get(name, {key: value for key, value in tables["fit"].items() if key == "store"}) | named
 
 
-def run_job(name: str, make_settings: Callable[[], Any], output: Output) -> None:
+def run_job(name: str, make_settings: Callable[[], Settings], output: Output) -> None:
     """Run a job as the command line does: settings, lines on a terminal, one report, one exit code."""
     from streamcluster import console
 
     level = logging.ERROR if output.quiet or output.json else logging.DEBUG if output.verbose else logging.INFO
     with contextlib.ExitStack() as stack:
-        stderr = sys.stderr if output.verbose else stack.enter_context(console.quiet_native_code())
+        stderr = stack.enter_context(console.standard_error(silence_libraries=not output.verbose))
         with_bars = level == logging.INFO and stderr.isatty()
-        shown = logging.WARNING if with_bars else level
-        try:
-            stack.enter_context(console.logging_to(stderr, shown, output.log_file))
-        except OSError as error:
-            _fail(SettingsError(f"--log-file {output.log_file}: cannot write ({error.strerror})"), output, stderr)
+        stack.enter_context(console.logging_to(stderr, logging.WARNING if with_bars else level))
         progress = console.StageBars(stderr) if with_bars else console.StageLog(stderr)
         stack.enter_context(_stopping_on_signals(progress, quiet=level == logging.ERROR))
         try:
+            if output.log_file is not None:
+                stack.enter_context(console.logging_into(output.log_file))
             settings = make_settings()
-            job = getattr(import_module(f"streamcluster.jobs.{name}"), name)
-            gc.freeze()
-            gc.enable()
-            settle_allocator()
-            takes_progress = "progress" in inspect.signature(job).parameters
-            report = job(settings, progress=progress) if takes_progress else job(settings)
+            console.outcome.info("%s: %s", name, settings)
+            _print_report(_do_job(name, settings, progress), output)
         except StreamclusterError as error:
             _fail(error, output, stderr)
-        _print_report(report, output)
+        except Exception:
+            console.outcome.exception("%s failed", name)
+            raise
+
+
+def _do_job(name: str, settings: Settings, progress: Progress) -> Any:
+    job = getattr(import_module(f"streamcluster.jobs.{name}"), name)
+    gc.freeze()
+    gc.enable()
+    settle_allocator()
+    takes_progress = "progress" in inspect.signature(job).parameters
+    return job(settings, progress=progress) if takes_progress else job(settings)
 
 
 def _print_report(report: Any, output: Output) -> None:
     from streamcluster import console
 
+    lines = console.summarize(report)
+    for line in lines:
+        console.outcome.info("%s", line)
     if output.json:
-        typer.echo(json.dumps(dataclasses.asdict(report)))
+        console.print_out(json.dumps(dataclasses.asdict(report)))
     elif not output.quiet:
-        typer.echo("\n".join(console.summarize(report)))
+        console.print_out("\n".join(lines))
 
 
-def _fail(error: StreamclusterError, output: Output, stderr: Any) -> NoReturn:
+def _fail(error: StreamclusterError, output: Output, stderr: TextIO) -> NoReturn:
     """Say what went wrong in one line, and end with the code for it."""
+    from streamcluster import console
+
     code = exit_code(error)
     line = " ".join(str(error).splitlines())
-    logging.getLogger("streamcluster").debug("failed: %s", line)
+    console.outcome.error("%s", line)
     print(f"streamcluster: {line}", file=stderr)
     if output.json:
-        typer.echo(json.dumps({"error": line, "kind": type(error).__name__, "exit_code": code}))
+        with contextlib.suppress(StreamclusterError):
+            console.print_out(json.dumps({"error": line, "kind": type(error).__name__, "exit_code": code}))
     raise typer.Exit(code)
 
 

@@ -51,7 +51,7 @@ class ByteSize(int):
         return format_bytes(self).replace(".0 ", "").replace(" ", "")
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, repr_omit_defaults=True):
     """Base of the settings models: immutable, and unknown names are errors."""
 
     @classmethod

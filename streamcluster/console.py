@@ -11,10 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from streamcluster.errors import SettingsError, StreamclusterError
 from streamcluster.runtime.memory import format_bytes
+from streamcluster.runtime.paths import printable
 from streamcluster.runtime.progress import Progress
 
 log = logging.getLogger("streamcluster")
+#: What a command was asked for and what became of it: for the log file, since a person is told in other ways.
+outcome = logging.getLogger("streamcluster.outcome")
 
 
 class StageLog(Progress):
@@ -96,45 +100,106 @@ class StageBars(StageLog):
 
 
 @contextmanager
-def logging_to(stream: TextIO, level: int, log_file: str | None) -> Iterator[None]:
-    """Send the package's log lines of this level to `stream`, and all of them to `log_file`."""
-    handlers: list[logging.Handler] = [logging.StreamHandler(stream)]
-    handlers[0].setLevel(level)
-    handlers[0].setFormatter(logging.Formatter("%(message)s"))
-    if log_file is not None:
-        handlers.append(logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace"))
-        handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+def logging_to(stream: TextIO, level: int) -> Iterator[None]:
+    """Send the package's log lines of this level to `stream`, but for the outcome."""
+    handler = logging.StreamHandler(stream)
+    handler.setLevel(level)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.addFilter(lambda record: record.name != outcome.name)
     log.setLevel(logging.DEBUG)
     log.propagate = False
-    for handler in handlers:
-        log.addHandler(handler)
-    try:
+    with _handling(handler):
         yield
-    finally:
-        for handler in handlers:
-            log.removeHandler(handler)
-            handler.close()
 
 
 @contextmanager
-def quiet_native_code() -> Iterator[TextIO]:
-    """Silence what C libraries print about damaged pictures, and yield a stream to the real standard error.
+def logging_into(path: str) -> Iterator[None]:
+    """Append all of the package's log lines, and the outcome, to a file.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be opened.
+    """
+    try:
+        handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise SettingsError(f"--log-file {printable(path)}: cannot write ({error.strerror})") from None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    with _handling(handler):
+        yield
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that is given up, in one line, when its disk refuses a write: the job matters more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, ARG002
+        error = sys.exc_info()[1]
+        log.removeHandler(self)
+        reason = error.strerror if isinstance(error, OSError) else error
+        log.error("streamcluster: --log-file %s: cannot write (%s)", printable(self.baseFilename), reason)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
+@contextmanager
+def _handling(handler: logging.Handler) -> Iterator[None]:
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def standard_error(*, silence_libraries: bool) -> Iterator[TextIO]:
+    """Yield a stream to standard error, and silence what C libraries print there about damaged pictures.
 
     libjpeg, libpng and libtiff write to file descriptor 2 themselves; nothing in Python can ask them not to.
     """
-    try:
-        saved = os.dup(2)
-    except OSError:
-        yield sys.stderr
-        return
-    with open(saved, "w", encoding="utf-8", errors="backslashreplace", buffering=1) as real:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, 2)
-        os.close(nothing)
+    _hold_standard_descriptors()
+    with open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace", buffering=1) as stream:
+        if not silence_libraries:
+            yield stream
+            return
+        _point_at_nothing(2)
         try:
-            yield real
+            yield stream
         finally:
-            os.dup2(saved, 2)
+            os.dup2(stream.fileno(), 2)
+
+
+def print_out(text: str) -> None:
+    """Print to standard output.
+
+    Raises
+    ------
+    StreamclusterError
+        It refuses the text; it then leads nowhere, or Python would try again at its exit and say so at length.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _point_at_nothing(sys.stdout.fileno())
+        raise StreamclusterError(f"standard output: cannot write ({error.strerror}); what was done stands") from error
+
+
+def _hold_standard_descriptors() -> None:
+    """Keep those that are closed from going to the next file opened, into which libraries would print."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
+def _point_at_nothing(descriptor: int) -> None:
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, descriptor)
+    os.close(nothing)
 
 
 def count(number: int, noun: str) -> str:

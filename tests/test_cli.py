@@ -3,12 +3,14 @@
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 
 import pytest
 
 from streamcluster import cli, config
+from streamcluster.jobs.status import status
 
 
 def run(*arguments, environment=None, **named):
@@ -141,12 +143,17 @@ def test_run_does_the_three_jobs_of_a_file_with_paths_beside_it(digits, tmp_path
     assert (again["ingest"]["unchanged"], again["fit"]["up_to_date"], again["export"]["kept"]) == (1797, True, 1797)
 
 
-def test_a_log_file_is_appended_to(store, tmp_path):
+def test_a_log_file_tells_what_was_asked_for_what_was_done_and_what_failed(store, tmp_path):
     log = tmp_path / "log.txt"
-    for clusters in (3, 1797000):
+    for clusters in (3, 9999):
         run("fit", "--store", store, "--clusters", clusters, "--quiet", "--log-file", log)
-    assert "components: " in log.read_text() or "labels: " in log.read_text()
-    assert "1797000" in log.read_text()
+    first, last = log.read_text().split("clusters=9999)")
+    assert str(store) in first
+    assert "clusters=3)" in first
+    assert "labels: " in first
+    assert "1,797 pictures in 3 groups" in first
+    assert " ERROR " not in first
+    assert " ERROR " in last
 
 
 def test_every_setting_is_an_option_with_help_and_each_command_shows_an_example():
@@ -221,3 +228,39 @@ def test_ctrl_c_is_answered_and_leaves_the_terminal_with_a_cursor(signals, code)
     assert shown.count("streamcluster: ") == signals
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
     assert "10/10" not in shown
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
+def test_a_full_disk_under_the_log_file_is_one_line_and_does_not_stop_the_job(store):
+    done = run("status", "--store", store, "--json", "--log-file", "/dev/full")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["live"] == 1797
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
+@pytest.mark.parametrize("how", [(), ("--json",)])
+def test_a_full_disk_under_standard_output_is_one_line(store, how):
+    command = [sys.executable, "-m", "streamcluster", "status", "--store", str(store), *how]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell that closes descriptors")
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_hindrance(digits, tmp_path, closed):
+    command = [sys.executable, "-m", "streamcluster", "ingest", str(digits), "--store", str(tmp_path / "a.zarr")]
+    done = subprocess.run(f"{shlex.join(command)} {closed}", shell=True, check=False)
+    assert done.returncode == 0
+    assert json.loads(run("status", "--store", tmp_path / "a.zarr", "--json").stdout)["live"] == 1797
+
+
+def test_status_may_look_while_an_ingest_renames_files(store, monkeypatch):
+    def walk_that_is_late(folder, walk=os.walk):
+        yield from walk(folder)
+        yield folder, [], ["zarr.json.1a2b.partial"]
+
+    expected = status(config.StatusSettings(store=str(store)))
+    monkeypatch.setattr(os, "walk", walk_that_is_late)
+    assert status(config.StatusSettings(store=str(store))) == expected

@@ -12,6 +12,7 @@ from streamcluster.jobs.ingest import known_pictures, known_rejects
 from streamcluster.runtime.paths import decode_path, printable
 from streamcluster.sources.scan import Patterns, Scan, check_source
 from streamcluster.store.collection import Collection, open_collection
+from streamcluster.store.durable import files_below
 from streamcluster.store.table import LIVE
 
 
@@ -127,4 +128,12 @@ def _list_rejects(collection: Collection) -> dict[str, str]:
 
 
 def _folder_bytes(folder: str) -> int:
-    return sum(os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(folder) for name in names)
+    return sum(map(_file_bytes, files_below(folder)))
+
+
+def _file_bytes(path: str) -> int:
+    """Return the size of a file, 0 for one that a writer renamed since it was listed."""
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0
