@@ -7,7 +7,8 @@
     sc.export(sc.ExportSettings(store="faces.zarr", dest="faces-grouped"))
 
 Each function takes its settings, returns a frozen report, prints nothing, and raises a `StreamclusterError` whose
-message says what to do; `ingest`, `fit`, `export` and `run` also take, by name, an executor and a progress reporter.
+message says what to do. Each also takes, by name, a progress reporter, and `ingest`, `fit`, `export` and `run` an
+executor.
 Names are imported when they are first used.
 """
 

@@ -198,8 +198,7 @@ def _do_job(name: str, settings: Settings, progress: Progress) -> Any:
     gc.freeze()
     gc.enable()
     settle_allocator()
-    takes_progress = "progress" in inspect.signature(job).parameters
-    return job(settings, progress=progress) if takes_progress else job(settings)
+    return job(settings, progress=progress)
 
 
 def _print_report(report: Any, output: Output) -> None:

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from streamcluster.config import IngestSettings
+from streamcluster.config import IngestSettings, StatusSettings
 from streamcluster.console import summarize
 from streamcluster.errors import (
     BudgetError,
@@ -41,6 +41,7 @@ from streamcluster.errors import (
 )
 from streamcluster.jobs import ingest as ingest_module
 from streamcluster.jobs.ingest import ingest
+from streamcluster.jobs.status import status
 from streamcluster.runtime.paths import decode_path
 from streamcluster.runtime.progress import Progress
 from streamcluster.store import collection as collection_module
@@ -757,17 +758,67 @@ def test_a_store_inside_its_source_is_no_source(folder):
 
 
 class StopsWhileScanning(Progress):
-    def begin(self, name, total, unit):
-        self.stop_signal = 15
+    """Asks for a stop when so many files were found."""
+
+    def __init__(self, after=0):
+        super().__init__()
+        self._left = after
+
+    def advance(self, count):
+        self._left -= count
+        if self._left <= 0:
+            self.stop_signal = 15
 
 
-def test_a_stop_is_noticed_while_scanning_and_where_nothing_is_new(tmp_path):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src/a.png").write_bytes(cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
-    settings = IngestSettings(sources=(str(tmp_path / "src"),), store=str(tmp_path / "s.zarr"), image_size=SIDE)
+def test_a_stop_is_noticed_while_scanning_and_where_nothing_is_new(folder, store):
     with pytest.raises(Interrupted):
-        ingest(settings, progress=StopsWhileScanning())
-    assert not (tmp_path / "s.zarr").exists()
-    ingest(settings)
+        run(store, folder, progress=StopsWhileScanning())
+    assert not os.path.exists(store)
+    run(store, folder)
     with pytest.raises(Interrupted):
-        ingest(settings, progress=StopsWhileScanning())
+        run(store, folder, progress=StopsWhileScanning())
+
+
+def test_a_stop_is_noticed_among_folders_without_a_picture(tmp_path, store, monkeypatch):
+    for i in range(5):
+        (tmp_path / "src" / str(i)).mkdir(parents=True)
+    progress = Progress()
+    listed = []
+
+    def list_and_stop(path, scandir=os.scandir):
+        progress.stop_signal = 15
+        listed.append(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", list_and_stop)
+    with pytest.raises(Interrupted):
+        run(store, tmp_path / "src", progress=progress)
+    assert len(listed) == 1
+
+
+@pytest.mark.parametrize("how", ["moved", "touched"])
+def test_a_stop_is_noticed_while_files_are_compared_and_nothing_was_changed(folder, store, monkeypatch, how):
+    for i in range(30):
+        folder.put(f"d/{i}.png", picture(100 + i))
+    run(store, folder)
+    before = bytes_of(store)
+    for i in range(30):
+        folder.move(f"d/{i}.png", f"e/{i}.png") if how == "moved" else folder.touch(f"d/{i}.png")
+    progress = Progress()
+    compared = []
+
+    def digest_and_stop(path):
+        progress.stop_signal = 15
+        compared.append(path)
+
+    monkeypatch.setattr(ingest_module, "file_digest", digest_and_stop)
+    with pytest.raises(Interrupted):
+        run(store, folder, progress=progress)
+    assert 0 < len(compared) < 30
+    assert bytes_of(store) == before
+
+
+def test_a_status_may_be_stopped(folder, store):
+    run(store, folder)
+    with pytest.raises(Interrupted):
+        status(StatusSettings(store=store), progress=StopsWhileScanning())

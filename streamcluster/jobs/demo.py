@@ -15,6 +15,7 @@ import numpy as np
 from streamcluster.config import DemoSettings
 from streamcluster.errors import DestinationError
 from streamcluster.runtime.paths import printable, system_path
+from streamcluster.runtime.progress import Progress
 
 #: Side of the pictures written: large enough to look at in a file manager.
 SIDE = 64
@@ -28,16 +29,25 @@ class DemoReport:
     pictures: int
 
 
-def demo(settings: DemoSettings) -> DemoReport:
+def demo(settings: DemoSettings, *, progress: Progress | None = None) -> DemoReport:
     """Write the digits as PNG files `digit_0000.png`, …, all in one folder, as one who collects would have them.
+
+    Parameters
+    ----------
+    settings : DemoSettings
+    progress : Progress, optional
+        By default silent.
 
     Raises
     ------
     DestinationError
         The folder cannot be written, or holds files of other names.
+    Interrupted
+        `progress` was asked to stop; the same call writes the rest.
     """
     from sklearn.datasets import load_digits
 
+    progress = progress or Progress()
     folder = os.path.abspath(settings.directory)
     images = load_digits().images
     names = [f"digit_{i:04d}.png" for i in range(len(images))]
@@ -47,8 +57,10 @@ def demo(settings: DemoSettings) -> DemoReport:
             raise DestinationError(
                 f"{printable(folder)} holds other files, such as {printable(min(strangers))}; choose an empty folder"
             )
-        for name, image in zip(names, images, strict=True):
-            _write_png(os.path.join(folder, name), image)
+        with progress.stage("write", len(names)):
+            for name, image in zip(names, images, strict=True):
+                _write_png(os.path.join(folder, name), image)
+                progress.advance_or_stop(1)
     except OSError as error:
         if isinstance(error, DestinationError):
             raise

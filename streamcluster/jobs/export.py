@@ -28,7 +28,7 @@ from streamcluster.destination.ledger import DELETED, EDITED, PHASES, Ledger, Re
 from streamcluster.destination.manifest import Header, Journal, WritesTable
 from streamcluster.destination.place import Stager, Stamp
 from streamcluster.destination.table import check_table_path, relative_name, table_lines
-from streamcluster.errors import DestinationError, FitNotFoundError, Interrupted, StreamclusterError
+from streamcluster.errors import DestinationError, FitNotFoundError, StreamclusterError
 from streamcluster.runtime.execution import Executor, using
 from streamcluster.runtime.locks import exclusive
 from streamcluster.runtime.memory import format_bytes, peak_bytes
@@ -211,7 +211,7 @@ def undo_exports(settings: ExportSettings, executor: Executor, progress: Progres
 def _plan(dest: str, settings: ExportSettings, ledger: Ledger, executor: Executor, progress: Progress) -> Replayed:
     """Fill the ledger: nothing is changed but the ledger."""
     header = manifest.read_header(dest)
-    with progress.stage("look at DEST", None):
+    with progress.stage("look at DEST", None, "entries"):
         if header is not None:
             ledger.recall(manifest.read_records(dest))
         if os.path.isdir(system_path(dest)):
@@ -220,7 +220,7 @@ def _plan(dest: str, settings: ExportSettings, ledger: Ledger, executor: Executo
         ledger.locate(
             lambda source, file, mode: place.is_link_to(os.path.join(dest, file), source, mode),
             lambda files: executor.map(
-                lambda file: (file, place.content_digest(os.path.join(dest, file))), _watched(files, progress)
+                lambda file: (file, place.content_digest(os.path.join(dest, file))), progress.until_stopped(files)
             ),
         )
         if not settings.undo:
@@ -231,9 +231,7 @@ def _plan(dest: str, settings: ExportSettings, ledger: Ledger, executor: Executo
 
 def _watched(items: Iterable[ItemT], progress: Progress) -> Iterator[ItemT]:
     """Yield `items`, and count them; as long as nothing was changed, a stop is an error at once."""
-    for item in items:
-        if progress.stop_signal is not None:
-            raise Interrupted(progress.stop_signal)
+    for item in progress.until_stopped(items):
         yield item
         progress.advance(1)
 

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamcluster.config import FitSettings
-from streamcluster.errors import FitNotFoundError, Interrupted, NoPicturesError, TooFewPicturesError
+from streamcluster.errors import FitNotFoundError, NoPicturesError, TooFewPicturesError
 from streamcluster.learn.features import SPACES, FeatureSpace, part_energies
 from streamcluster.learn.kmeans import (
     LLOYD_GAIN,
@@ -385,7 +385,7 @@ class Fitting:
         items = ([(tasks[i], self._live[tasks[i]]) for i in part] for part in parts)
         merged = GramPCA(n_components=n_kept)
         for summary in self._executor.map(learn, items):
-            self._stop_if_asked()
+            self._progress.stop_if_asked()
             merged.merge(GramPCA.from_arrays(summary, n_components=n_kept))
             self._progress.advance(int(summary["n_samples_seen"]))
         return found_by(merged).first(self._plan.n_components)
@@ -427,7 +427,7 @@ class Fitting:
             for rows, scores in zip(tiles, rebatch(blocks, COLUMN_ROWS), strict=True):
                 target[rows] = scores
                 self._progress.advance(len(scores))
-                self._stop_if_asked()
+                self._progress.stop_if_asked()
         draft.complete("scores")
 
     # --- groups
@@ -525,7 +525,7 @@ class Fitting:
         return self._executor.compute(*lazy)
 
     def _pass(self, scores: da.Array, live: da.Array, centers: Centers) -> LloydPass:
-        self._stop_if_asked()
+        self._progress.stop_if_asked()
         return lloyd_pass(scores, live, centers, self._compute)
 
     def _lazy_scores(self, draft: FitDraft) -> tuple[da.Array, da.Array]:
@@ -611,17 +611,12 @@ class Fitting:
         return {"far": far, "drift": float((new > far).mean()) if len(new) else 0.0}
 
     def _watched(self, batches: Iterator[NDArray[np.float32]], counted: int = 1) -> Iterator[NDArray[np.float32]]:
-        for batch in batches:
-            self._stop_if_asked()
+        for batch in self._progress.until_stopped(batches):
             yield batch
             self._progress.advance(counted * len(batch))
 
     def _random(self, stage: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, stage])
-
-    def _stop_if_asked(self) -> None:
-        if self._progress.stop_signal is not None:
-            raise Interrupted(self._progress.stop_signal)
 
 
 def scaled_features(

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from streamcluster.config import IngestSettings, StoreDefaults
 from streamcluster.errors import (
-    Interrupted,
     NoPicturesError,
     OversizePictureError,
     SettingsConflictError,
@@ -188,11 +187,11 @@ def ingest(
         using(executor, settings.workers, settings.scheduler) as running,
     ):
         with progress.stage("scan", None, "files"):
-            scan.list_sources(partial(_advance_or_stop, progress), absent)
+            scan.list_sources(progress.advance_or_stop, absent)
         if earlier is None:
             scan.check_found()
         with open_for_writing(settings.store, create=layout) as collection:
-            settled = _settle_known(collection, scan, settings.allow_gone, running)
+            settled = _settle_known(collection, scan, settings.allow_gone, running, progress)
             collection.remember_sources(set(sources) - absent, absent | dropped, settings.include, settings.exclude)
             tally = _take_in(collection, scan, settings, running, progress)
             return _report(collection, scan, settled, tally)
@@ -276,13 +275,16 @@ class Settled:
     left_out: int
 
 
-def _settle_known(collection: CollectionWriter, scan: Scan, allow_gone: bool, executor: Executor) -> Settled:
+def _settle_known(
+    collection: CollectionWriter, scan: Scan, allow_gone: bool, executor: Executor, progress: Progress
+) -> Settled:
     """Bring the rows of known files up to date: gone, left out, back, moved, or only touched.
 
     Each step may be the last one before a kill: what was done stays done, and the next run finds the rest to do.
     """
-    scan.compare(known_pictures(collection), known_rejects(collection))
-    moved = _recognise(scan, executor)
+    scan.compare(progress.until_stopped(known_pictures(collection)), known_rejects(collection))
+    moved = _recognise(scan, executor, progress)
+    progress.stop_if_asked()
     if not allow_gone:
         scan.check_vanished()
     catalog, gone = collection.catalog, scan.missing()
@@ -319,14 +321,15 @@ def known_rejects(collection: Collection) -> Iterator[KnownReject]:
             yield KnownReject(decode_path(path), row, size, mtime_ns, oversize)
 
 
-def _recognise(scan: Scan, executor: Executor) -> int:
+def _recognise(scan: Scan, executor: Executor, progress: Progress) -> int:
     """Settle the files that hold a known picture under another time or path; return how many are at another path."""
-    touched = executor.map(lambda file: (*file, _digest_if_readable(file[0])), scan.touched())
-    for path, row, known_digest, digest in touched:
+    touched = progress.until_stopped(scan.touched())
+    for path, row, known_digest, digest in executor.map(lambda file: (*file, _digest_if_readable(file[0])), touched):
         if digest == known_digest:
             scan.settle(path, row)
     moved = 0
-    for path, digest in executor.map(lambda path: (path, _digest_if_readable(path)), scan.strangers()):
+    strangers = progress.until_stopped(scan.strangers())
+    for path, digest in executor.map(lambda path: (path, _digest_if_readable(path)), strangers):
         missing_row = scan.take_missing(digest) if digest else None
         if missing_row is not None:
             scan.settle(path, missing_row)
@@ -348,7 +351,7 @@ def _take_in(
     n_files = scan.count_to_decode()
     tally = Tally()
     if not n_files:
-        _advance_or_stop(progress, 0)
+        progress.stop_if_asked()
         return tally
     reading = _plan_reading(collection, settings, executor)
     waiting: list[Outcome] = []
@@ -365,14 +368,8 @@ def _take_in(
                 waiting, committed_at = [], time.monotonic()
         _commit(collection, waiting, tally)
     collection.trim()
-    _advance_or_stop(progress, 0)
+    progress.stop_if_asked()
     return tally
-
-
-def _advance_or_stop(progress: Progress, count: int) -> None:
-    progress.advance(count)
-    if progress.stop_signal is not None:
-        raise Interrupted(progress.stop_signal)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from streamcluster.config import StatusSettings
 from streamcluster.errors import SourceError
 from streamcluster.jobs.ingest import known_pictures, known_rejects
 from streamcluster.runtime.paths import decode_path, printable
+from streamcluster.runtime.progress import Progress
 from streamcluster.sources.scan import Patterns, Scan, check_source
 from streamcluster.store.collection import Collection, open_collection
 from streamcluster.store.durable import files_below
@@ -55,17 +56,25 @@ class StatusReport:
     rejects: dict[str, str]
 
 
-def status(settings: StatusSettings) -> StatusReport:
+def status(settings: StatusSettings, *, progress: Progress | None = None) -> StatusReport:
     """Describe a store; needs no lock and changes nothing.
+
+    Parameters
+    ----------
+    settings : StatusSettings
+    progress : Progress, optional
+        By default silent.
 
     Raises
     ------
     StoreNotFoundError, StoreFormatError
         There is no store at this path, or something else.
+    Interrupted
+        `progress` was asked to stop.
     """
     collection = open_collection(settings.store)
     counts = collection.counts()
-    pending = _look_at_sources(collection)
+    pending = _look_at_sources(collection, progress or Progress())
     return StatusReport(
         store=printable(collection.root),
         sources=[printable(source) for source in collection.sources],
@@ -97,7 +106,7 @@ class Pending:
     unreachable: list[str]
 
 
-def _look_at_sources(collection: Collection) -> Pending:
+def _look_at_sources(collection: Collection, progress: Progress) -> Pending:
     unreachable = []
     for source in collection.sources:
         try:
@@ -107,8 +116,9 @@ def _look_at_sources(collection: Collection) -> Pending:
     sources = [] if unreachable else collection.sources
     pointer = collection.pointer
     with Scan(sources, Patterns(pointer.include, pointer.exclude), pointer.seed, keep_out=collection.root) as scan:
-        scan.list_sources(lambda _: None)
-        scan.compare(known_pictures(collection), known_rejects(collection))
+        with progress.stage("scan", None, "files"):
+            scan.list_sources(progress.advance_or_stop)
+        scan.compare(progress.until_stopped(known_pictures(collection)), known_rejects(collection))
         return Pending(scan.count_to_decode() - scan.count_retries(), len(scan.missing()), unreachable)
 
 

@@ -5,8 +5,13 @@ A job reports to a `Progress`; what becomes of it (a bar, a line, nothing) is th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+from streamcluster.errors import Interrupted
+
+ItemT = TypeVar("ItemT")
 
 
 class Progress:
@@ -22,6 +27,22 @@ class Progress:
     def stop_requested(self) -> bool:
         """True once somebody asked the job to stop at its next commit."""
         return self.stop_signal is not None
+
+    def stop_if_asked(self) -> None:
+        """Raise Interrupted if somebody asked the job to stop: for where nothing is half done."""
+        if self.stop_signal is not None:
+            raise Interrupted(self.stop_signal)
+
+    def advance_or_stop(self, count: int) -> None:
+        """Count, and raise Interrupted if somebody asked the job to stop."""
+        self.advance(count)
+        self.stop_if_asked()
+
+    def until_stopped(self, items: Iterable[ItemT]) -> Iterator[ItemT]:
+        """Yield `items`, and raise Interrupted before the next one once the job is asked to stop."""
+        for item in items:
+            self.stop_if_asked()
+            yield item
 
     @contextmanager
     def stage(self, name: str, total: int | None, unit: str = "pictures") -> Iterator[None]:

@@ -162,8 +162,10 @@ class FoundEntry(NamedTuple):
     start: int
 
 
-def walk(sources: Iterable[str], patterns: Patterns, keep_out: str, listing: Listing) -> Iterator[FoundEntry]:
-    """Yield each candidate file below the sources, once.
+def walk(
+    sources: Iterable[str], patterns: Patterns, keep_out: str, listing: Listing, on_folder: Callable[[], object]
+) -> Iterator[FoundEntry]:
+    """Yield each candidate file below the sources, once; `on_folder` is called before each folder.
 
     Hidden names, exports of ours and the folder `keep_out` are left out. Links to folders are followed after all
     real folders, and no folder is entered twice, so that loops end and a picture keeps its own path rather than a
@@ -184,6 +186,7 @@ def walk(sources: Iterable[str], patterns: Patterns, keep_out: str, listing: Lis
     while folders or linked:
         if not folders:
             entered |= above
+        on_folder()
         folder = folders.pop() if folders else linked.pop(0)
         try:
             if not _is_new(folder, roots, entered):
@@ -352,13 +355,16 @@ class Scan(ScratchDatabase):
     def list_sources(self, advance: Callable[[int], None], absent: Container[str] = ()) -> None:
         """Walk all sources but those that are known to be `absent`, which then hold nothing.
 
+        `advance` is told how many more files were found, now and then none; what it raises ends the walk.
+
         Raises
         ------
         SourceError
             A source is not a folder, or cannot be listed.
         """
         present = [source for source in self.sources if source not in absent]
-        rows = self._found_rows(walk(present, self._patterns, self._keep_out, self.listing), advance)
+        files = walk(present, self._patterns, self._keep_out, self.listing, lambda: advance(0))
+        rows = self._found_rows(files, advance)
         self._db.executemany("INSERT OR IGNORE INTO found VALUES (?, ?, ?, ?)", _in_sorted_runs(rows))
         (self.found,) = self._one("SELECT count(*) FROM found")
 
