@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TextIO, get
 
 import msgspec
 import typer
+from typer.core import TyperCommand
 
 from streamcluster import config
 from streamcluster.config import Settings
@@ -62,6 +63,7 @@ class Option:
     """A setting as the command line offers it: how it is written, what it means, what holds without it."""
 
     field: str
+    variable: str
     metavar: str
     help: str
     default: str
@@ -73,14 +75,24 @@ class Option:
         return config.option_name(self.field)
 
     @property
-    def variable(self) -> str:
-        """The environment variable that sets it."""
-        return f"STREAMCLUSTER_{self.field.upper()}"
-
-    @property
     def is_argument(self) -> bool:
         """Whether it is given by its place instead of its name."""
-        return self.field in ("sources", "dest", "directory")
+        return self.field in config.ARGUMENTS
+
+
+class Command(TyperCommand):
+    """A command whose help calls an argument by its name; typer adds the Python type, such as `<list[str]>`."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write what `get_help_record` tells of the arguments, then of the options."""
+        for kind, title in (("argument", "Arguments"), ("option", "Options")):
+            told = [param.get_help_record(ctx) for param in self.get_params(ctx) if param.param_type_name == kind]
+            records = [
+                (name.partition(" <")[0] if kind == "argument" else name, about) for name, about in filter(None, told)
+            ]
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
 
 def options_of(model: type[Settings]) -> list[Option]:
@@ -89,26 +101,26 @@ def options_of(model: type[Settings]) -> list[Option]:
 
 
 def _option(field: msgspec.structs.FieldInfo) -> Option:
-    annotation = next((part for part in get_args(field.type) if get_origin(part) is Annotated), field.type)
-    kind, about = get_args(annotation)
-    extra = about.extra
+    kind, about = config.annotation_of(field)
+    extra = about.extra or {}
     choices = "|".join(get_args(kind)) if get_origin(kind) is Literal else ""
     metavar = choices or extra["metavar"] or {int: "N", float: "RATIO"}.get(kind, "")
-    default = extra["shown"] or ("" if field.default in (None, False, (), msgspec.NODEFAULT) else str(field.default))
-    offered = bool if kind is bool else list[str] if get_origin(kind) is tuple else str
-    return Option(field.name, metavar, about.description, default, offered)
+    has_default = field.default not in (None, False, "", (), msgspec.NODEFAULT)
+    default = extra["shown"] or (str(field.default) if has_default else "")
+    offered = bool if kind is bool else list[str] if config.takes_many(kind) else str
+    return Option(field.name, config.variable_name(field), metavar, about.description or "", default, offered)
 
 
 def _parameter(option: Option) -> inspect.Parameter:
     """Return the option as a parameter that typer understands; its value is checked by the settings model."""
+    about = f"{option.help}  [env var: {option.variable}]"
     if option.is_argument:
-        info = typer.Argument(metavar=option.metavar, help=option.help, show_default=False)
+        info = typer.Argument(metavar=option.metavar, help=about, show_default=False)
     else:
         info = typer.Option(
             f"{option.flag}/" if option.kind is bool else option.flag,
             metavar=option.metavar or None,
-            help=option.help,
-            envvar=option.variable,
+            help=about,
             show_default=option.default or False,
         )
     annotation: Any = Annotated[option.kind | None, info]
@@ -132,7 +144,7 @@ def _command(name: str, model: type[Settings], example: str, about: str) -> None
     def call(**given: Any) -> None:
         output = Output(**{field: given.pop(field) for field in _OUTPUT})
         path = given.pop("config", None)
-        run_job(name, lambda: model.from_mapping(_gather(name, given, path)), output)
+        run_job(name, lambda: model.from_mapping(_gather(name, model, given, path)), output)
 
     shared: dict[str, Any] = _OUTPUT if model is config.DemoSettings else {"config": ConfigFile} | _OUTPUT
     _register(name, call, [_parameter(option) for option in options_of(model)], shared, example, about)
@@ -157,16 +169,20 @@ def _register(
     ]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    app.command(name, help=about, epilog=f"Example: {example}")(call)
+    app.command(name, cls=Command, help=about, epilog=f"Example: {example}")(call)
 
 
-def _gather(name: str, given: dict[str, Any], path: str | None) -> dict[str, Any]:
-    """Return the settings of one job: what the settings file says, under what options and environment say."""
+def _gather(name: str, model: type[Settings], given: dict[str, Any], path: str | None) -> dict[str, Any]:
+    """Return the settings of one job: what the file says, below what the environment says, below the options."""
     named = {field: value for field, value in given.items() if value not in (None, [])}
+    return config.layered(model, _file_values(name, path), config.environment_values(model, os.environ), named)
+
+
+def _file_values(name: str, path: str | None) -> dict[str, Any]:
     if path is None:
-        return named
+        return {}
     tables = config.read_settings_file(path)
-    return tables.get(name, {key: value for key, value in tables["fit"].items() if key == "store"}) | named
+    return tables.get(name, {key: value for key, value in tables["fit"].items() if key == "store"})
 
 
 def run_job(name: str, make_settings: Callable[[], Settings], output: Output) -> None:
@@ -306,7 +322,7 @@ _command(
 
 
 def _run(path: str, **given: Any) -> None:
-    run_job("run", lambda: config.run_settings(path), Output(**given))
+    run_job("run", lambda: config.run_settings(path, os.environ), Output(**given))
 
 
 _register(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -51,22 +52,62 @@ class ByteSize(int):
         return format_bytes(self).replace(".0 ", "").replace(" ", "")
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, repr_omit_defaults=True):
-    """Base of the settings models: immutable, and unknown names are errors."""
+class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
+    """Base of the settings models: immutable, and checked however they are made.
+
+    Values are converted to their types: sizes may be text, paths may be path-like, and a list may be its only item.
+
+    Raises
+    ------
+    SettingsError
+        A value has the wrong type, lies outside its limits or excludes another.
+    """
+
+    #: Groups of settings of which one at most may be given.
+    exclusive: ClassVar[tuple[tuple[str, ...], ...]] = ()
+
+    def __post_init__(self) -> None:
+        for field in msgspec.structs.fields(self):
+            value = getattr(self, field.name)
+            if value is not field.default:
+                checked = _convert(option_name(field.name), field.type, value)
+                msgspec.structs.force_setattr(self, field.name, checked)
+        for group in self.exclusive:
+            given = [option_name(name) for name in group if _is_given(getattr(self, name))]
+            if len(given) > 1:
+                raise SettingsError(f"{' and '.join(given)} exclude one another; give one of them")
 
     @classmethod
-    def from_mapping(cls: type[SettingsT], values: dict[str, Any]) -> SettingsT:
-        """Return the settings in `values`, checked.
+    def from_mapping(cls: type[SettingsT], values: Mapping[str, Any]) -> SettingsT:
+        """Return the settings in `values`.
 
         Raises
         ------
         SettingsError
-            A name is unknown, or a value has the wrong type or lies outside its limits.
+            A name is unknown or missing, or as for the class.
         """
-        try:
-            return msgspec.convert(values, cls, strict=False, dec_hook=_convert_custom)
-        except (msgspec.ValidationError, ValueError) as error:
-            raise SettingsError(_one_line(error, values)) from None
+        if unknown := sorted(set(values) - set(cls.__struct_fields__)):
+            raise SettingsError(f"there is no setting {unknown[0]!r}; see --help for those there are")
+        for field in msgspec.structs.fields(cls):
+            if field.required and field.name not in values:
+                raise _missing(field.name)
+        return cls(**values)
+
+
+def _convert(label: str, kind: Any, value: Any) -> Any:
+    """Return a setting's value in its type; `label` is what a person calls the setting."""
+    if isinstance(value, str | os.PathLike) and takes_many(kind):
+        value = (value,)
+    plain = tuple(map(_path_text, value)) if isinstance(value, list | tuple) else _path_text(value)
+    try:
+        return msgspec.convert(plain, kind, strict=False, dec_hook=_convert_custom)
+    except ValueError as error:
+        complaint = str(error).partition(" - at `$")[0].replace("`", "")
+        raise SettingsError(f"{label} {value}: {complaint}") from None
+
+
+def _path_text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _convert_custom(target: type, value: object) -> object:
@@ -75,22 +116,68 @@ def _convert_custom(target: type, value: object) -> object:
     raise NotImplementedError(target)
 
 
-def _one_line(error: Exception, values: dict[str, Any]) -> str:
-    """Return msgspec's complaint in a person's words: the setting's name and value in front."""
-    complaint, _, where = str(error).partition(" - at `$.")
-    name = where.rstrip("`").split("[")[0]
-    missing = re.fullmatch(r"Object missing required field `(\w+)`", complaint)
-    unknown = re.fullmatch(r"Object contains unknown field `(\w+)`", complaint)
-    if missing:
-        return f"{option_name(missing[1])} is missing; give it as an option, in the environment or in the settings file"
-    if unknown:
-        return f"there is no setting {unknown[1]!r}; see --help for those there are"
-    return f"{option_name(name)} {values[name]}: {complaint.replace('`', '')}" if name in values else complaint
+def _is_given(value: object) -> bool:
+    return value is not None and value is not False
+
+
+def _missing(name: str) -> SettingsError:
+    return SettingsError(f"{option_name(name)} is missing; give it in the command, the environment or a settings file")
+
+
+def takes_many(kind: Any) -> bool:
+    """Whether a setting of this type is a list."""
+    return get_origin(kind) is tuple or any(map(takes_many, get_args(kind)))
+
+
+#: Settings that the command line takes by their place, and what it calls them.
+ARGUMENTS = {"sources": "SOURCE", "dest": "DEST", "directory": "DIR"}
 
 
 def option_name(field: str) -> str:
     """Return the command line's name of a setting."""
-    return "--" + field.replace("_", "-")
+    return ARGUMENTS.get(field) or "--" + field.replace("_", "-")
+
+
+def annotation_of(field: msgspec.structs.FieldInfo) -> tuple[Any, Meta]:
+    """Return a setting's type, without None, and what is said about it."""
+    annotation = next((part for part in get_args(field.type) if get_origin(part) is Annotated), field.type)
+    kind, about = get_args(annotation)
+    return kind, about
+
+
+def variable_name(field: msgspec.structs.FieldInfo) -> str:
+    """Return the environment variable that sets a setting."""
+    extra = annotation_of(field)[1].extra or {}
+    return "STREAMCLUSTER_" + (extra["variable"] or field.name.upper())
+
+
+def environment_values(model: type[Settings], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings that environment variables give. Lists are separated as in PATH; an empty one says nothing.
+
+    Raises
+    ------
+    SettingsError
+        A value has the wrong type or lies outside its limits.
+    """
+    fields = {variable_name(field): field for field in msgspec.structs.fields(model)}
+    return {
+        field.name: _convert(name, field.type, text.split(os.pathsep) if takes_many(field.type) else text)
+        for name, field in fields.items()
+        if (text := environment.get(name))
+    }
+
+
+def layered(model: type[Settings], *layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one mapping of several, where a later one beats what an earlier one sets, and what that excludes.
+
+    >>> layered(FitSettings, {"variance": 0.9, "keep": 5}, {"components": 8})
+    {'keep': 5, 'components': 8}
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        beaten = {name for group in model.exclusive if any(_is_given(layer.get(n)) for n in group) for name in group}
+        merged = {name: value for name, value in merged.items() if name not in beaten} | dict(layer)
+    return merged
 
 
 def default_workers() -> int:
@@ -98,9 +185,12 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _about(description: str, *, shown: str = "", metavar: str = "", **limits: Any) -> Meta:
-    """Describe a setting: its help text, what help shows as the default where the value would not tell, its limits."""
-    return Meta(description=description, extra={"shown": shown, "metavar": metavar}, **limits)
+def _about(description: str, *, shown: str = "", metavar: str = "", variable: str = "", **limits: Any) -> Meta:
+    """Describe a setting: its help text, what help shows as the default where the value would not tell, its limits.
+
+    `variable` names the environment variable where two jobs mean different things by the setting's own name.
+    """
+    return Meta(description=description, extra={"shown": shown, "metavar": metavar, "variable": variable}, **limits)
 
 
 Store = Annotated[str, _about("Folder of the store, by custom ending in .zarr.", metavar="STORE")]
@@ -185,6 +275,8 @@ class IngestSettings(MappedSettings, frozen=True, kw_only=True):
 class FitSettings(MappedSettings, frozen=True, kw_only=True):
     """Settings of `fit`."""
 
+    exclusive = (("components", "variance"), ("recut", "full"))
+
     clusters: Annotated[
         Annotated[int, Meta(ge=1, le=10_000)] | Literal["auto"],
         _about("Number of groups; auto chooses it.", metavar="N|auto"),
@@ -198,7 +290,10 @@ class FitSettings(MappedSettings, frozen=True, kw_only=True):
     full: Annotated[bool, _about("Learn from all pictures anew, not only from those that came since.")] = False
     mode: Annotated[
         Literal["update", "auto"],
-        _about("What to do where the new pictures are unlike those learned from: say so, or learn anew."),
+        _about(
+            "What to do where the new pictures are unlike those learned from: say so, or learn anew.",
+            variable="FIT_MODE",
+        ),
     ] = "update"
     keep: Annotated[int, _about("Finished fits that stay in the store.", ge=1, le=1000)] = 3
     components: (
@@ -238,22 +333,20 @@ class FitSettings(MappedSettings, frozen=True, kw_only=True):
         | None
     ) = None
 
-    def __post_init__(self) -> None:
-        if self.components is not None and self.variance is not None:
-            raise SettingsError("--components and --variance both choose the number of components; give one of them")
-        if self.recut is not None and self.full:
-            raise SettingsError("--recut uses what was learned, --full learns anew; give one of them")
-
 
 class ExportSettings(JobSettings, frozen=True, kw_only=True):
-    """Settings of `export`."""
+    """Settings of `export`; without a store it can only undo."""
 
+    exclusive = (("restore", "undo", "manifest_only"),)
+
+    store: Store = ""
     dest: Annotated[
         str, _about("Folder to put the groups into; with --manifest-only the table's file.", metavar="DEST")
     ]
-    mode: Annotated[Literal["copy", "hardlink", "symlink"], _about("How a picture gets into its group's folder.")] = (
-        "copy"
-    )
+    mode: Annotated[
+        Literal["copy", "hardlink", "symlink"],
+        _about("How a picture gets into its group's folder.", variable="EXPORT_MODE"),
+    ] = "copy"
     fit: Annotated[str, _about("Export this fit instead of the current one.", metavar="NAME")] | None = None
     restore: Annotated[bool, _about("Put back pictures that a person deleted from DEST.")] = False
     dry_run: Annotated[bool, _about("Say what would be done, and do nothing.")] = False
@@ -261,8 +354,9 @@ class ExportSettings(JobSettings, frozen=True, kw_only=True):
     manifest_only: Annotated[bool, _about("Write only the table of pictures and groups, to the file DEST.")] = False
 
     def __post_init__(self) -> None:
-        if sum((self.restore, self.undo, self.manifest_only)) > 1:
-            raise SettingsError("--restore, --undo and --manifest-only exclude one another; give one of them")
+        super().__post_init__()
+        if not self.store and not self.undo:
+            raise _missing("store")
 
 
 class StatusSettings(Settings, frozen=True, kw_only=True):
@@ -321,15 +415,18 @@ def _anchor(key: str, value: Any, folder: str) -> Any:
     return os.path.join(folder, os.path.expanduser(value)) if isinstance(value, str) else value
 
 
-def run_settings(path: str) -> RunSettings:
-    """Return what `run` does, from a settings file.
+def run_settings(path: str, environment: Mapping[str, str] | None = None) -> RunSettings:
+    """Return what `run` does, from a settings file, and from environment variables, which beat it.
 
     Raises
     ------
     SettingsError
         As `read_settings_file`, or a value cannot be used.
     """
-    tables = read_settings_file(path)
+    tables = {
+        job: layered(_JOBS[job], table, environment_values(_JOBS[job], environment or {}))
+        for job, table in read_settings_file(path).items()
+    }
     export = tables["export"]
     return RunSettings(
         ingest=IngestSettings.from_mapping(tables["ingest"]),
