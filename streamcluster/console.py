@@ -15,6 +15,7 @@ from streamcluster.errors import SettingsError, StreamclusterError
 from streamcluster.runtime.memory import format_bytes
 from streamcluster.runtime.paths import printable
 from streamcluster.runtime.progress import Progress
+from streamcluster.runtime.words import count
 
 log = logging.getLogger("streamcluster")
 #: What a command was asked for and what became of it: for the log file, since a person is told in other ways.
@@ -202,15 +203,6 @@ def _point_at_nothing(descriptor: int) -> None:
     os.close(nothing)
 
 
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun.
-
-    >>> count(1200, "picture"), count(1, "picture")
-    ('1,200 pictures', '1 picture')
-    """
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def summarize(report: Any) -> list[str]:
     """Return the lines that tell a person what a job did."""
     return _SUMMARIES[type(report).__name__](report)
@@ -237,11 +229,15 @@ def _optional(number: int, what: str) -> str:
 
 def _fit_lines(report: Any) -> list[str]:
     if report.up_to_date:
-        return [f"up to date: fit {report.fit} has {count(report.pictures, 'picture')} in {report.clusters} groups"]
+        return [
+            f"up to date: fit {report.fit} has {count(report.pictures, 'picture')} in {count(report.clusters, 'group')}"
+        ]
+    smallest, largest = min(report.sizes), max(report.sizes)
+    size = f"{largest:,}" if smallest == largest else f"{smallest:,} to {largest:,}"
     passes = count(report.lloyd_passes, "Lloyd pass").replace("passs", "passes")
     lines = [
         f"fit {report.fit} ({report.mode}): {count(report.pictures, 'picture')} in {count(report.clusters, 'group')} "
-        f"of {min(report.sizes):,} to {max(report.sizes):,}",
+        f"of {size}",
         f"  {count(report.components, 'component')} ({report.learner}) hold {report.explained_variance_ratio:.1%} "
         f"of the variance; inertia {report.inertia:,.1f} after {passes}",
     ]
@@ -277,9 +273,10 @@ def _run_lines(report: Any) -> list[str]:
 
 
 def _export_lines(report: Any) -> list[str]:
+    written = f"{count(report.listed, 'row')} written" if report.listed is not None else ""
     acts = [(report.copied, "put"), (report.moved, "moved"), (report.replaced, "replaced"), (report.removed, "removed")]
     acts += [(report.kept, "kept"), (report.restored, "restored"), (report.left_alone, "left alone")]
-    done = ", ".join(f"{number:,} {act}" for number, act in acts if number) or "nothing to do"
+    done = ", ".join(f"{number:,} {act}" for number, act in acts if number) or written or "nothing to do"
     return [
         f"{report.dest}: {'would be ' if report.dry_run else ''}{done}",
         f"{count(report.pictures, 'picture')} = {report.grouped:,} grouped + {report.set_aside:,} set aside "

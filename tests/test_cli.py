@@ -52,6 +52,21 @@ def test_the_whole_way_gives_every_picture_one_place(digits, store, tmp_path):
     assert names == sorted(os.listdir(digits))
 
 
+def test_an_undo_needs_no_store(digits, store, tmp_path):
+    assert run("fit", "--store", store, "--clusters", 2).returncode == 0
+    assert run("export", tmp_path / "groups", "--store", store).returncode == 0
+    assert run("export", tmp_path / "groups", "--undo").returncode == 0
+    assert not (tmp_path / "groups").exists()
+    assert run("export", tmp_path / "groups").returncode == 2
+
+
+def test_a_table_alone_is_counted_in_rows(store, tmp_path):
+    assert run("fit", "--store", store, "--clusters", 2).returncode == 0
+    done = run("export", tmp_path / "table.csv", "--store", store, "--manifest-only", "--json")
+    assert json.loads(done.stdout)["listed"] == 1797
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 1798
+
+
 def test_json_is_one_object_and_nothing_else(store):
     done = run("status", "--store", store, "--json")
     assert json.loads(done.stdout)["live"] == 1797

@@ -9,6 +9,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, homogeneity_score
 
 from streamcluster.config import FitSettings, IngestSettings
+from streamcluster.console import summarize
 from streamcluster.errors import (
     BudgetError,
     FitNotFoundError,
@@ -292,7 +293,21 @@ def test_identical_pictures_make_one_group_or_a_clear_refusal(tmp_path):
         fit(settings(path, clusters=2, components=None))
     report = fit(settings(path, clusters=1, components=None))
     assert report.sizes == [21]
+    assert summarize(report)[0].endswith("21 pictures in 1 group of 21")
     assert report.explained_variance_ratio == 0
+    with pytest.raises(SettingsError, match=r"use --components 1$"):
+        fit(settings(path, clusters=1, components=None, variance=0.9))
+    assert fit(settings(path, clusters=1, components=1)).sizes == [21]
+
+
+def test_an_up_to_date_fit_counts_the_pictures_that_are_still_there(store):
+    path, _ = store
+    fit(settings(path))
+    with open_for_writing(path) as collection:
+        collection.set_state(collection.catalog, [0, 1], GONE)
+    report = fit(settings(path))
+    assert report.up_to_date
+    assert report.pictures == sum(report.sizes) == 198
 
 
 # --- updates, other cuts, kept fits

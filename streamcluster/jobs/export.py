@@ -54,7 +54,8 @@ class ExportReport:
 
     pictures == grouped + set_aside + rejected. `grouped` lie in DEST and are listed in its table; `reasons` breaks
     down those set aside. `left_alone` are files of exports that a person moved or edited, and `postponed` counts by
-    reason what could not be done to pictures that lie in DEST all the same.
+    reason what could not be done to pictures that lie in DEST all the same. `listed` are the rows of the table that
+    `manifest_only` writes, None where it was not asked for.
     """
 
     dest: str
@@ -73,6 +74,7 @@ class ExportReport:
     bytes_copied: int
     reasons: dict[str, int] = field(default_factory=dict)
     postponed: dict[str, int] = field(default_factory=dict)
+    listed: int | None = None
     peak_bytes: int | None = None
 
 
@@ -433,6 +435,7 @@ def _report(dest: str, settings: ExportSettings, ledger: Ledger, ungrouped: int,
         bytes_copied=tally.bytes_put if settings.mode == "copy" else 0,
         reasons=reasons,
         postponed=tally.postponed,
+        listed=tally.wanted if settings.manifest_only else None,
         peak_bytes=peak_bytes(),
     )
 

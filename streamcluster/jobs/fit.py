@@ -87,8 +87,8 @@ class FitReport:
 
     `mode` is full, update or recut. `learner` is how the components were found. `moved` counts the pictures that the
     fit before had in a group of another number. `drift` is the share of the new pictures that lie farther from their
-    centre than 99 % of those learned from; None where nothing was updated. `sizes` has the number of pictures of each
-    group.
+    centre than 99 % of those learned from; None where nothing was updated. `sizes` has the number of live pictures of
+    each group, and `pictures` their sum.
     """
 
     fit: str
@@ -661,17 +661,20 @@ def _place_block(collection: Collection, space: ScoreSpace, rows: slice) -> NDAr
 
 def _report(collection: Collection, *, up_to_date: bool) -> FitReport:
     current = collection.fit()
-    ratio, counts = current.array("explained_variance_ratio"), current.array("counts")
+    ratio, n_groups = current.array("explained_variance_ratio"), len(current.array("counts"))
+    labels, live = current.labels(), collection.live_rows()
+    sizes = np.bincount(labels[live[: len(labels)] & (labels >= 0)], minlength=n_groups)
     return FitReport(
         fit=current.name,
         up_to_date=up_to_date,
-        clusters=len(counts),
+        pictures=int(sizes.sum()),
+        clusters=n_groups,
         components=len(ratio),
         explained_variance_ratio=float(ratio.sum()),
-        sizes=counts.tolist(),
+        sizes=sizes.tolist(),
         peak_bytes=peak_bytes(),
         **{name: current.attributes[name] for name in _DESCRIBED},
     )
 
 
-_DESCRIBED = ("mode", "pictures", "learner", "inertia", "lloyd_passes", "moved", "drift")
+_DESCRIBED = ("mode", "learner", "inertia", "lloyd_passes", "moved", "drift")

@@ -38,6 +38,7 @@ from streamcluster.runtime.execution import Executor, using
 from streamcluster.runtime.memory import MIB, MemoryGate, peak_bytes, room_bytes
 from streamcluster.runtime.paths import decode_path, encode_path, printable
 from streamcluster.runtime.progress import Progress
+from streamcluster.runtime.words import count
 from streamcluster.sources.decode import (
     LUMA_SIDE,
     START_BYTES,
@@ -532,7 +533,7 @@ def _report(collection: CollectionWriter, scan: Scan, settled: Settled, tally: T
     if not counts.live:
         reasons = Counter(reason for _, reason, state in collection.rejects.records("reason", "state") if state == LIVE)
         listed = "; ".join(f"{reason} ({n:,})" for reason, n in reasons.most_common(3)) or "all are gone"
-        raise NoPicturesError(f"no readable picture among {scan.found + len(postponed):,} files: {listed}")
+        raise NoPicturesError(f"no readable picture among {count(scan.found + len(postponed), 'file')}: {listed}")
     return IngestReport(
         found=scan.found + len(scan.listing.unreadable),
         unchanged=scan.found - decoded - known_rejects - settled.moved,

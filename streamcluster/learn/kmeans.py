@@ -54,7 +54,7 @@ def first_centers(sample: Scores, n_clusters: int, seed: int) -> Centers:
     n_different = _count_different(centers)
     if n_different < n_clusters:
         raise TooFewPicturesError(
-            f"--clusters {n_clusters}: only {n_different} pictures differ from one another; "
+            f"--clusters {n_clusters}: the number of pictures that differ is only {n_different}; "
             f"use --clusters {n_different} or fewer"
         )
     return np.asarray(centers, np.float64)

@@ -497,8 +497,7 @@ def count_components(explained_variance_ratio: NDArray[Any], variance: float) ->
     reached = np.cumsum(explained_variance_ratio)
     count = int(np.searchsorted(reached, variance)) + 1
     if count > len(reached):
-        raise SettingsError(
-            f"--variance {variance}: {len(reached)} components reach {reached[-1]:.4f}; "
-            f"use --variance {np.floor(reached[-1] * 1000) / 1000:.3f} or a larger --batch-rows"
-        )
+        most = np.floor(reached[-1] * 1000) / 1000
+        way_out = f"--variance {most:.3f} or a larger --batch-rows" if most else "--components 1"
+        raise SettingsError(f"--variance {variance}: {len(reached)} components reach {reached[-1]:.4f}; use {way_out}")
     return count

@@ -23,6 +23,7 @@ from msgspec import Struct
 from streamcluster.errors import NoPicturesError, SourceError, SourceNotFoundError, SourceVanishedError
 from streamcluster.runtime.paths import printable, system_path
 from streamcluster.runtime.scratch import ScratchDatabase
+from streamcluster.runtime.words import count
 
 RowT = TypeVar("RowT", bound=tuple[Any, ...])
 
@@ -474,7 +475,7 @@ class Scan(ScratchDatabase):
             known = self._count_below(source, "known WHERE live AND") - unwanted
             if missing and not self._count_below(source, "found WHERE"):
                 raise SourceNotFoundError(
-                    f"{printable(source)} had {missing:,} pictures last time and none now; is it mounted? "
+                    f"{printable(source)} had {count(missing, 'picture')} last time and none now; is it mounted? "
                     "Nothing was changed. Use --allow-gone if they are really gone"
                 )
             if 2 * missing > known:
@@ -498,7 +499,7 @@ class Scan(ScratchDatabase):
         if not self.found and not self.listing.unreadable:
             where = ", ".join(map(printable, self.sources))
             raise NoPicturesError(
-                f"{where}: no pictures found ({self.listing.ignored:,} other files); "
+                f"{where}: no pictures found ({count(self.listing.ignored, 'other file')}); "
                 "use --include to name other endings"
             )
 

@@ -461,7 +461,7 @@ def test_a_source_that_holds_nothing_now_is_refused(tmp_path):
     os.remove(tmp_path / "y" / "9.png")
     with (
         look(tmp_path / "x", tmp_path / "y", known=known) as scan,
-        pytest.raises(SourceNotFoundError, match="1 pictures last time"),
+        pytest.raises(SourceNotFoundError, match="1 picture last time"),
     ):
         scan.check_vanished()
 
