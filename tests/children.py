@@ -171,9 +171,10 @@ def take_small_steps():
     """Let a few hundred pictures fill several blocks, chunks, batches and commits."""
     from streamcluster.destination import carry
     from streamcluster.jobs import fit, ingest
+    from streamcluster.sources import read
     from streamcluster.store import collection, fits, table
 
-    ingest.PART_FILES = 8
+    read.PART_FILES = 8
     ingest.COMMIT_FILES = 40
     collection.BLOCK_BYTES = 32 * 3 * 16 * 16
     for module in (table, fits, fit):
@@ -205,7 +206,8 @@ def arm(count_into=None, die_at=None, seconds_each=0.0, file_bytes=None):
 
 def slow_down(seconds):
     from streamcluster.destination.place import Stager
-    from streamcluster.jobs import fit, ingest
+    from streamcluster.jobs import fit
+    from streamcluster.sources import read
 
     def slowly(function):
         def wrapped(*arguments, **options):
@@ -214,7 +216,7 @@ def slow_down(seconds):
 
         return wrapped
 
-    ingest.Reading.decode = slowly(ingest.Reading.decode)
+    read.Reading.read = slowly(read.Reading.read)
     fit.lloyd_pass = slowly(fit.lloyd_pass)
     Stager.stage = slowly(Stager.stage)
 

@@ -44,6 +44,7 @@ from streamcluster.jobs.ingest import ingest
 from streamcluster.jobs.status import status
 from streamcluster.runtime.paths import decode_path
 from streamcluster.runtime.progress import Progress
+from streamcluster.sources import read as read_module
 from streamcluster.store import collection as collection_module
 from streamcluster.store import table as table_module
 from streamcluster.store.collection import open_collection
@@ -57,7 +58,7 @@ def make_everything_small(monkeypatch):
     """Let a dozen pictures cross the borders of parts, blocks, chunks and commits."""
     monkeypatch.setattr(collection_module, "BLOCK_BYTES", 4 * 3 * SIDE * SIDE)
     monkeypatch.setattr(table_module, "COLUMN_ROWS", 4)
-    monkeypatch.setattr(ingest_module, "PART_FILES", 2)
+    monkeypatch.setattr(read_module, "PART_FILES", 2)
     monkeypatch.setattr(ingest_module, "COMMIT_FILES", 3)
 
 

@@ -16,41 +16,26 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
-from typing import Any
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamcluster.config import IngestSettings, StoreDefaults
 from streamcluster.errors import (
     NoPicturesError,
-    OversizePictureError,
     SettingsConflictError,
     SettingsError,
     SourceError,
     SourceNotFoundError,
-    UnreadablePictureError,
 )
 from streamcluster.runtime.digests import file_digest
 from streamcluster.runtime.execution import Executor, using
-from streamcluster.runtime.memory import MIB, MemoryGate, peak_bytes, room_bytes
+from streamcluster.runtime.memory import peak_bytes
 from streamcluster.runtime.paths import decode_path, encode_path, printable
 from streamcluster.runtime.progress import Progress
 from streamcluster.runtime.words import count
-from streamcluster.sources.decode import (
-    LUMA_SIDE,
-    START_BYTES,
-    Admissible,
-    Decoded,
-    DecodeOptions,
-    Refused,
-    admit_pictures,
-    decode_pictures,
-    stack_thumbnails,
-)
-from streamcluster.sources.measure import Picture, measure_pictures
 from streamcluster.sources.scan import FoundFile, KnownPicture, KnownReject, Patterns, Scan, check_source
 from streamcluster.store.collection import (
     BLOCK_BYTES,
@@ -63,26 +48,17 @@ from streamcluster.store.collection import (
 )
 from streamcluster.store.table import GONE, LIVE, REPLACED
 
+if TYPE_CHECKING:
+    from streamcluster.sources.measure import Picture
+    from streamcluster.sources.read import Outcome, Part, Reading
+
 log = logging.getLogger(__name__)
 
-#: Files of one decode task: enough to hide the cost of a task, few enough that a stop is quick.
-PART_FILES = 64
-#: Thumbnails of one decode task, where they are large; and files, where those are.
-PART_BYTES = MIB
-PART_SOURCE_BYTES = 8 * MIB
-#: The luma that waits to be measured, and the stacks in which it is, for each file of a part that is being decoded.
-LUMA_BYTES = 2 * LUMA_SIDE**2
-#: Parts that are opened, decoded or packed at the same time for each worker.
-PARTS_A_WORKER = 3
-#: What a worker decodes without asking for room: a picture of half a million pixels.
-SMALL_DECODE_BYTES = 8 * MIB
 #: Files, or seconds, between two commits; a commit takes some 50 ms.
 COMMIT_FILES = 4096
 COMMIT_SECONDS = 10.0
 #: Blocks being packed, written and compressed at the same time.
 BLOCKS_IN_MEMORY = 6
-#: Room for two photographs of 24 million pixels; a budget with less is refused.
-MIN_DECODE_BYTES = 64 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +82,6 @@ class IngestReport:
     live: int
     postponed_files: dict[str, str]
     peak_bytes: int | None
-
-
-class Outcome(Struct, frozen=True, gc=False):
-    """What became of one file: a picture, or the reason why not. `passing` reasons are not remembered."""
-
-    file: FoundFile
-    picture: Picture | None = None
-    reason: str = ""
-    oversize: bool = False
-    passing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What became of some files; uint8 (n, S, S, 3) thumbnails of those that are pictures, in their order."""
-
-    outcomes: list[Outcome]
-    thumbnails: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,13 +312,13 @@ def _take_in(
     if not n_files:
         progress.stop_if_asked()
         return tally
-    reading = _plan_reading(collection, settings, executor)
+    reading = _plan_reading(collection, settings, executor.workers)
     waiting: list[Outcome] = []
     committed_at = time.monotonic()
     collection.make_room(n_files)
-    with progress.stage("decode", n_files), Executor(reading.n_parts) as reader:
-        files = _parts_until_stop(scan.to_decode(), reading.part_files, progress)
-        parts = _read(reading, files, reader, executor)
+    with progress.stage("decode", n_files):
+        files = reading.parts_of(_until_stop(scan.to_decode(), progress))
+        parts = executor.map(reading.read, files, window=reading.n_parts + 1)
         blocks = _pack(collection, _watched(parts, progress))
         for outcomes in executor.map(partial(_write, collection), blocks, window=2):
             waiting += outcomes
@@ -373,78 +331,20 @@ def _take_in(
     return tally
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How files are read within the budget: the files of a part, the parts in work, and the two steps of the work."""
+def _plan_reading(collection: CollectionWriter, settings: IngestSettings, workers: int) -> Reading:
+    """Return how to read files; what decodes pictures is imported here, since many runs have nothing to decode."""
+    from streamcluster.sources.decode import DecodeOptions
+    from streamcluster.sources.read import plan_reading
 
-    part_files: int
-    n_parts: int
-    options: DecodeOptions
-    gate: MemoryGate
-
-    def admit(self, files: list[FoundFile]) -> list[tuple[FoundFile, Admissible | Refused]]:
-        """Open some files; nothing that is wrong with one of them is raised."""
-        return list(zip(files, admit_pictures([file.path for file in files], self.options, self.gate), strict=True))
-
-    def read(self, files: list[FoundFile]) -> Part:
-        """Do both steps."""
-        return self.decode(self.admit(files))
-
-    def decode(self, admitted: list[tuple[FoundFile, Admissible | Refused]]) -> Part:
-        """Decode what was admitted, and measure it."""
-        results = decode_pictures([result for _, result in admitted], self.options, self.gate)
-        decoded = [picture for picture in results if isinstance(picture, Decoded)]
-        pictures = iter(measure_pictures(decoded))
-        outcomes = [
-            Outcome(file, next(pictures)) if isinstance(result, Decoded) else _explain(file, result)
-            for (file, _), result in zip(admitted, results, strict=True)
-        ]
-        return Part(outcomes, stack_thumbnails(decoded, self.options.image_size))
-
-
-def _read(reading: Reading, files: Iterator[list[FoundFile]], reader: Executor, executor: Executor) -> Iterator[Part]:
-    """Yield the parts, in order. A cluster's workers open files themselves; here, threads do it ahead of decoding."""
-    if executor.is_remote:
-        return executor.map(reading.read, files)
-    admitted = reader.map(reading.admit, files, window=reading.n_parts + 1)
-    return executor.map(reading.decode, admitted, window=reading.n_parts + 1)
-
-
-def _plan_reading(collection: CollectionWriter, settings: IngestSettings, executor: Executor) -> Reading:
-    """Return how to read files, with as many parts in work as there are workers, or as the budget has memory for."""
     layout = collection.pointer
-    part_files = max(1, min(PART_FILES, PART_BYTES // collection.thumbnail_bytes))
-    thumbnails = max(PART_BYTES, collection.thumbnail_bytes)
-    part = PARTS_A_WORKER * (thumbnails + part_files * START_BYTES) + part_files * LUMA_BYTES + SMALL_DECODE_BYTES
-    others = BLOCKS_IN_MEMORY * BLOCK_BYTES + MIN_DECODE_BYTES
-    room = room_bytes(settings.memory, part + others, "reading pictures") - others
-    n_parts = min(executor.workers, room // part)
     red, green, blue = bytes.fromhex(layout.background[1:])
     options = DecodeOptions(layout.image_size, layout.aspect, (red, green, blue), settings.max_pixels)
-    gate = MemoryGate(room - n_parts * part + MIN_DECODE_BYTES, SMALL_DECODE_BYTES)
-    return Reading(part_files, n_parts, options, gate)
+    return plan_reading(options, settings.memory, workers, BLOCKS_IN_MEMORY * BLOCK_BYTES)
 
 
-def _explain(file: FoundFile, error: Refused) -> Outcome:
-    if isinstance(error, UnreadablePictureError):
-        return Outcome(file, reason=str(error), oversize=isinstance(error, OversizePictureError))
-    return Outcome(file, reason=error.strerror or str(error), passing=True)
-
-
-def _parts_until_stop(files: Iterator[FoundFile], n: int, progress: Progress) -> Iterator[list[FoundFile]]:
-    """Yield up to `n` files at a time, fewer large ones, so that a stop is quick."""
-    part: list[FoundFile] = []
-    n_bytes = 0
-    for file in files:
-        if progress.stop_requested:
-            return
-        part.append(file)
-        n_bytes += file.size
-        if len(part) == n or n_bytes >= PART_SOURCE_BYTES:
-            yield part
-            part, n_bytes = [], 0
-    if part:
-        yield part
+def _until_stop(files: Iterator[FoundFile], progress: Progress) -> Iterator[FoundFile]:
+    """Yield files until somebody asks for a stop: what was begun is finished and committed."""
+    return takewhile(lambda _: not progress.stop_requested, files)
 
 
 def _watched(parts: Iterable[Part], progress: Progress) -> Iterator[Part]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO, Final, Literal, NamedTuple, TypeVar, cast
@@ -21,6 +22,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamcluster.errors import ChangedWhileReadError, OversizePictureError, UnreadablePictureError
+from streamcluster.runtime.blocks import tile_rows
 from streamcluster.runtime.digests import digest_of
 from streamcluster.runtime.memory import MemoryGate, format_bytes
 from streamcluster.runtime.paths import system_path
@@ -48,6 +50,8 @@ _READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _CHANGED: Final = "the file changed while it was read; the next run reads it"
 #: Bytes of a file that are read before it is admitted; most pictures of a training set have no more.
 START_BYTES: Final = 1 << 16
+#: Decoded pixels of a stack: what malloc keeps, and what stays in the processor's cache.
+STACK_BYTES: Final = 3 << 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +146,29 @@ def decode_pictures(
 ) -> list[Decoded | Refused]:
     """Decode what `admit_pictures` admitted, and pass on its errors, or further ones of the same kinds.
 
-    The two steps go through many files each, on threads of their own: so the code of a step stays in the processor's
-    cache, threads meet less often at the interpreter's lock, and one that waits for a disk keeps no other from
-    decoding.
+    JPEG files that come out alike are decoded into one stack and shrunk with one call: each call that frees the
+    interpreter's lock is a chance that the threads wait for one another.
     """
-    return [_caught(_decode, a, options, gate) if isinstance(a, Admissible) else a for a in admitted]
+    results: dict[int, Decoded | Refused] = {}
+    for alike in _alike(admitted):
+        pictures = [picture for i in alike if isinstance(picture := admitted[i], Admissible)]
+        decode = _decode_stack if len(pictures) > 1 else _decode_each
+        results.update(zip(alike, decode(pictures, options, gate), strict=True))
+    return [results.get(i, cast(Refused, result)) for i, result in enumerate(admitted)]
+
+
+def _alike(admitted: Sequence[Admissible | Refused]) -> Iterator[list[int]]:
+    """Yield the places of the pictures that make a stack: small JPEG files of one shape, any other by itself."""
+    by_shape: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+    for i, picture in enumerate(admitted):
+        if isinstance(picture, Admissible):
+            if picture.header.format == "JPEG":
+                by_shape[*_shrunk_shape(picture.header, picture.reduction), picture.header.orientation].append(i)
+            else:
+                yield [i]
+    for (height, width, _), places in by_shape.items():
+        for rows in tile_rows(len(places), max(1, STACK_BYTES // (3 * height * width))):
+            yield places[rows]
 
 
 def _caught(step: Callable[..., ResultT], *arguments: object) -> ResultT | Refused:
@@ -184,16 +206,47 @@ def _read_header(start: FileStart) -> Header:
         return read_header(cast(BinaryIO, file))
 
 
+def _decode_each(pictures: Sequence[Admissible], options: DecodeOptions, gate: MemoryGate) -> list[Decoded | Refused]:
+    return [_caught(_decode, picture, options, gate) for picture in pictures]
+
+
 def _decode(picture: Admissible, options: DecodeOptions, gate: MemoryGate) -> Decoded:
+    with gate.hold(picture.n_bytes):
+        digest, pixels = _pixels_of(picture, options)
+        (decoded,) = _shrink(pixels[None], [picture], [digest], options)
+        return decoded
+
+
+def _decode_stack(pictures: Sequence[Admissible], options: DecodeOptions, gate: MemoryGate) -> list[Decoded | Refused]:
+    """Decode pictures of one shape and orientation."""
+    stack = np.empty((len(pictures), *_shrunk_shape(pictures[0].header, pictures[0].reduction), 3), np.uint8)
+    digests = [
+        _caught(_decode_into, pixels, picture, options, gate) for pixels, picture in zip(stack, pictures, strict=True)
+    ]
+    good = {i: digest for i, digest in enumerate(digests) if isinstance(digest, bytes)}
+    pixels = stack if len(good) == len(stack) else stack[list(good)]
+    decoded = iter(_shrink(pixels, [pictures[i] for i in good], list(good.values()), options)) if good else iter(())
+    return [next(decoded) if isinstance(digest, bytes) else digest for digest in digests]
+
+
+def _decode_into(pixels: Pixels, picture: Admissible, options: DecodeOptions, gate: MemoryGate) -> bytes:
+    """Fill `pixels`, and return the digest of the file."""
+    with gate.hold(picture.n_bytes):
+        digest, decoded = _pixels_of(picture, options, pixels)
+        if not np.may_share_memory(decoded, pixels):
+            pixels[:] = decoded
+        return digest
+
+
+def _pixels_of(picture: Admissible, options: DecodeOptions, buffer: Pixels | None = None) -> tuple[bytes, Pixels]:
+    """Return the digest of the file and what `decode_pixels` makes of it."""
     start, header, reduction, n_bytes = picture
-    with gate.hold(n_bytes):
-        try:
-            encoded = np.frombuffer(start.data, np.uint8) if start.is_whole else _read_all(start)
-            digest = digest_of(memoryview(cast(Any, encoded)))
-            pixels = decode_pixels(encoded, header, reduction, options.background)
-        except MemoryError:
-            raise OversizePictureError(_too_large(header, n_bytes, "the system has no more; use --memory")) from None
-        return _shrink(pixels, header, options, start.status, digest)
+    try:
+        encoded = np.frombuffer(start.data, np.uint8) if start.is_whole else _read_all(start)
+        digest = digest_of(memoryview(cast(Any, encoded)))
+        return digest, decode_pixels(encoded, header, reduction, options.background, buffer)
+    except MemoryError:
+        raise OversizePictureError(_too_large(header, n_bytes, "the system has no more; use --memory")) from None
 
 
 def reduction_for(header: Header, image_size: int) -> int:
@@ -260,15 +313,17 @@ def _refuse_changed(file: int, before: os.stat_result) -> None:
         raise ChangedWhileReadError(_CHANGED)
 
 
-def decode_pixels(encoded: Pixels, header: Header, reduction: int, background: tuple[int, int, int]) -> Pixels:
+def decode_pixels(
+    encoded: Pixels, header: Header, reduction: int, background: tuple[int, int, int], buffer: Pixels | None = None
+) -> Pixels:
     """Return 8-bit BGR, or BGR that is already on the background plus a fourth channel to ignore, as stored.
 
     OpenCV turns TIFF the right way up by itself, and nothing else under these flags. Samples of a known range are
     scaled so that white is 255 (by OpenCV, where it can, which cuts 16 bits to the upper 8); the rest as in
     `stretch_to_8bit`, but for Radiance HDR, which OpenCV clips at 1. What OpenCV drops is lost: the transparent value
-    of a grey PNG, the alpha of grey-and-alpha TIFF and JPEG 2000.
+    of a grey PNG, the alpha of grey-and-alpha TIFF and JPEG 2000. A JPEG file's pixels go into `buffer`, if they can.
     """
-    if header.format == "JPEG" and (jpeg := _decode_jpeg(encoded, header, reduction)) is not None:
+    if header.format == "JPEG" and (jpeg := _decode_jpeg(encoded, header, reduction, buffer)) is not None:
         return jpeg
     flags = cv2.IMREAD_UNCHANGED if header.raw else _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = _imdecode(encoded, flags, header.format)
@@ -282,7 +337,7 @@ def decode_pixels(encoded: Pixels, header: Header, reduction: int, background: t
     return _to_bgr8(pixels, header, background) if header.raw else pixels
 
 
-def _decode_jpeg(encoded: Pixels, header: Header, reduction: int) -> Pixels | None:
+def _decode_jpeg(encoded: Pixels, header: Header, reduction: int, buffer: Pixels | None) -> Pixels | None:
     """Return what OpenCV would, sooner, or None where anything about the file is unusual: OpenCV then decides.
 
     Both run libjpeg-turbo. At half size a 256 by 256 picture takes 207 µs instead of 238, at full size 264 instead of
@@ -290,7 +345,7 @@ def _decode_jpeg(encoded: Pixels, header: Header, reduction: int) -> Pixels | No
     """
     height, width = _shrunk_shape(header, reduction)
     try:
-        pixels = simplejpeg.decode_jpeg(encoded, "BGR", min_height=height, min_width=width)
+        pixels = simplejpeg.decode_jpeg(encoded, "BGR", min_height=height, min_width=width, buffer=buffer)
     except ValueError:
         return None
     return cast(Pixels, pixels) if pixels.shape == (height, width, 3) else None
@@ -362,18 +417,23 @@ def composite(pixels: Pixels, background: tuple[int, int, int], *, premultiplied
             strip[..., :3] = (strip[..., :3] * alpha + under + 127) // 255
 
 
-def _shrink(pixels: Pixels, header: Header, options: DecodeOptions, status: os.stat_result, digest: bytes) -> Decoded:
+def _shrink(
+    stack: Pixels, pictures: Sequence[Admissible], digests: Sequence[bytes], options: DecodeOptions
+) -> list[Decoded]:
+    """Return what is kept of pictures of one shape and orientation."""
+    header = pictures[0].header
     orientation = 1 if header.format == "TIFF" else header.orientation
-    turned = header.orientation > 4
-    return Decoded(
-        thumbnail=make_thumbnail(pixels, orientation, options),
-        luma=make_luma(pixels, orientation),
-        width=header.height if turned else header.width,
-        height=header.width if turned else header.height,
-        size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
-        digest=digest,
-    )
+    thumbnails, lumas = make_thumbnails(stack, orientation, options), make_lumas(stack, orientation)
+    return [
+        _decoded(picture, digest, thumbnail, luma)
+        for picture, digest, thumbnail, luma in zip(pictures, digests, thumbnails, lumas, strict=True)
+    ]
+
+
+def _decoded(picture: Admissible, digest: bytes, thumbnail: Pixels, luma: Pixels) -> Decoded:
+    header, status = picture.header, picture.start.status
+    width, height = (header.height, header.width) if header.orientation > 4 else (header.width, header.height)
+    return Decoded(thumbnail, luma, width, height, status.st_size, status.st_mtime_ns, digest)
 
 
 def stack_thumbnails(decoded: Sequence[Decoded], side: int) -> Pixels:
@@ -384,21 +444,21 @@ def stack_thumbnails(decoded: Sequence[Decoded], side: int) -> Pixels:
     return cast(Pixels, cv2.cvtColor(tall, cv2.COLOR_BGR2RGB)).reshape(-1, side, side, 3)
 
 
-def make_thumbnail(pixels: Pixels, orientation: int, options: DecodeOptions) -> Pixels:
-    """Return the (S, S, 3) BGR thumbnail of BGR or BGRA pixels that still have to be oriented."""
+def make_thumbnails(stack: Pixels, orientation: int, options: DecodeOptions) -> Pixels:
+    """Return the (n, S, S, 3) BGR thumbnails of (n, h, w, 3 or 4) BGR or BGRA that still have to be oriented."""
     side = options.image_size
     if options.aspect == "crop":
-        pixels = _centre_square(pixels)
-    height, width = _fit(pixels.shape[0], pixels.shape[1], side) if options.aspect == "pad" else (side, side)
-    small = orient(resize(pixels, width, height), orientation)[..., :3]
+        stack = _centre_squares(stack)
+    height, width = _fit(stack.shape[1], stack.shape[2], side) if options.aspect == "pad" else (side, side)
+    small = orient(resize_stack(stack, width, height), orientation)[..., :3]
     return small if width == height else _pad(small, side, options.background)
 
 
-def _centre_square(pixels: Pixels) -> Pixels:
-    height, width = pixels.shape[:2]
+def _centre_squares(stack: Pixels) -> Pixels:
+    height, width = stack.shape[1:3]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return pixels[top : top + side, left : left + side]
+    return stack[:, top : top + side, left : left + side]
 
 
 def _fit(height: int, width: int, side: int) -> tuple[int, int]:
@@ -411,13 +471,25 @@ def _fit(height: int, width: int, side: int) -> tuple[int, int]:
     return max(1, round(side * height / longer)), max(1, round(side * width / longer))
 
 
-def _pad(bgr: Pixels, side: int, background: tuple[int, int, int]) -> Pixels:
-    square = np.empty((side, side, 3), np.uint8)
-    square[:] = background[::-1]
-    height, width = bgr.shape[:2]
+def _pad(stack: Pixels, side: int, background: tuple[int, int, int]) -> Pixels:
+    squares = np.empty((len(stack), side, side, 3), np.uint8)
+    squares[:] = background[::-1]
+    height, width = stack.shape[1:3]
     top, left = (side - height) // 2, (side - width) // 2
-    square[top : top + height, left : left + width] = bgr
-    return square
+    squares[:, top : top + height, left : left + width] = stack
+    return squares
+
+
+def resize_stack(stack: Pixels, width: int, height: int) -> Pixels:
+    """Return each of (n, h, w, …) resized on its own, as `resize` does it.
+
+    Where both sides shrink by whole numbers no cell spans two pictures, so that one call on the tall picture does it.
+    """
+    n, h, w, *channels = stack.shape
+    if n == 1 or h % height or w % width:
+        return np.stack([resize(picture, width, height) for picture in stack])
+    tall = resize(stack.reshape(n * h, w, *channels), width, n * height)
+    return tall.reshape(n, height, width, *channels)
 
 
 def resize(pixels: Pixels, width: int, height: int) -> Pixels:
@@ -433,18 +505,20 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
     return pixels
 
 
-def orient(pixels: Pixels, orientation: int) -> Pixels:
-    """Return stored pixels as EXIF orientation (1 to 8) means them to be seen."""
+def orient(stack: Pixels, orientation: int) -> Pixels:
+    """Return stored pixels (n, h, w, …) as EXIF orientation (1 to 8) means them to be seen."""
     if orientation == 1:
-        return pixels
-    seen = pixels.swapaxes(0, 1) if orientation > 4 else pixels
-    seen = seen[::-1] if orientation in (3, 4, 7, 8) else seen
-    return np.ascontiguousarray(seen[:, ::-1] if orientation in (2, 3, 6, 7) else seen)
+        return stack
+    seen = stack.swapaxes(1, 2) if orientation > 4 else stack
+    seen = seen[:, ::-1] if orientation in (3, 4, 7, 8) else seen
+    return np.ascontiguousarray(seen[:, :, ::-1] if orientation in (2, 3, 6, 7) else seen)
 
 
-def make_luma(pixels: Pixels, orientation: int) -> Pixels:
-    """Return the luma (ITU-R BT.601) of BGR or BGRA pixels, each axis area-averaged to 128 pixels, if it has more."""
-    height, width = pixels.shape[:2]
-    small = resize(pixels, min(width, LUMA_SIDE), min(height, LUMA_SIDE))
-    code = cv2.COLOR_BGR2GRAY if small.shape[2] == 3 else cv2.COLOR_BGRA2GRAY
-    return orient(cast(Pixels, cv2.cvtColor(small, code)), orientation)
+def make_lumas(stack: Pixels, orientation: int) -> Pixels:
+    """Return the luma (ITU-R BT.601) of (n, h, w, 3 or 4), each axis area-averaged to 128 pixels, if it has more."""
+    height, width = stack.shape[1:3]
+    small = resize_stack(stack, min(width, LUMA_SIDE), min(height, LUMA_SIDE))
+    n, height, width, channels = small.shape
+    code = cv2.COLOR_BGR2GRAY if channels == 3 else cv2.COLOR_BGRA2GRAY
+    luma = cv2.cvtColor(small.reshape(n * height, width, channels), code)
+    return orient(cast(Pixels, luma).reshape(n, height, width), orientation)

@@ -97,15 +97,15 @@ class Patterns:
     """
 
     def __init__(self, include: Iterable[str], exclude: Iterable[str]) -> None:
-        self._include, self._exclude = _compile(include), _compile(exclude)
+        self._includes, self._excludes = _matcher(include), _matcher(exclude)
 
     def takes_file(self, prefix: str, name: str) -> bool:
         """Whether the file of this name, in the folder at `prefix` in its source, is a candidate."""
-        return _matches(self._include, prefix, name) and self.enters(prefix, name)
+        return self._includes(prefix, name) and not self._excludes(prefix, name)
 
     def enters(self, prefix: str, name: str) -> bool:
         """Whether this folder or file is not excluded."""
-        return not _matches(self._exclude, prefix, name)
+        return not self._excludes(prefix, name)
 
     def takes_path(self, path: str) -> bool:
         """Whether a walk would come to the file at this path in its source, with forward slashes, and take it."""
@@ -114,23 +114,28 @@ class Patterns:
         return all(map(self.enters, prefixes, folders)) and self.takes_file(prefix, name)
 
 
-_Matchers = tuple[re.Pattern[str] | None, re.Pattern[str] | None]
+def _matcher(globs: Iterable[str]) -> Callable[[str, str], bool]:
+    """Return what tells whether a prefix and a name match one of the globs; most globs are endings, such as `*.jpg`."""
+    lowered = {glob.lower().rstrip("/") for glob in globs}
+    endings = {glob[1:] for glob in lowered if _ENDING.fullmatch(glob)}
+    paths = {glob for glob in lowered if "/" in glob}
+    names = lowered - paths - {f"*{ending}" for ending in endings}
+    ends, name_matches, path_matches = tuple(endings), _any_of(names), _any_of(paths)
+
+    def matches(prefix: str, name: str) -> bool:
+        name = name.lower()
+        if name.endswith(ends) or (name_matches is not None and name_matches(name)):
+            return True
+        return path_matches is not None and path_matches(prefix.lower() + name) is not None
+
+    return matches
 
 
-def _compile(globs: Iterable[str]) -> _Matchers:
-    """Return what a name and what a path must match, None where nothing would."""
-    names: list[str] = []
-    paths: list[str] = []
-    for glob in (glob.lower().rstrip("/") for glob in globs):
-        (paths if "/" in glob else names).append(fnmatch.translate(glob))
-    return re.compile("|".join(names)) if names else None, re.compile("|".join(paths)) if paths else None
+_ENDING = re.compile(r"\*[^*?\[/]+")
 
 
-def _matches(matchers: _Matchers, prefix: str, name: str) -> bool:
-    names, paths = matchers
-    if names is not None and names.match(name.lower()):
-        return True
-    return paths is not None and paths.match((prefix + name).lower()) is not None
+def _any_of(globs: set[str]) -> Callable[[str], re.Match[str] | None] | None:
+    return re.compile("|".join(map(fnmatch.translate, sorted(globs)))).match if globs else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,7 @@ class _Folder:
 class FoundEntry(NamedTuple):
     """A candidate file; its path in its source begins at the byte `start` of its encoded path."""
 
-    path: str
+    path: bytes
     size: int
     mtime_ns: int
     start: int
@@ -254,7 +259,7 @@ def _list_folder(
                 elif (status := _candidate_status(entry, folder.prefix, patterns)) is None:
                     listing.ignored += 1
                 else:
-                    yield FoundEntry(path, status.st_size, status.st_mtime_ns, folder.start)
+                    yield FoundEntry(os.fsencode(path), status.st_size, status.st_mtime_ns, folder.start)
             except OSError as error:
                 if entry.is_symlink() and isinstance(error, FileNotFoundError):
                     listing.unreadable[path] = "a link to nowhere"
@@ -276,6 +281,13 @@ def _candidate_status(entry: os.DirEntry[str], prefix: str, patterns: Patterns) 
         return None
     status = entry.stat()
     return status if wanted and stat.S_ISREG(status.st_mode) else None
+
+
+def _told(files: Iterator[FoundEntry], advance: Callable[[int], None]) -> Iterator[FoundEntry]:
+    """Yield the files, and tell `advance` how many more there were, now and then."""
+    while part := list(islice(files, ADVANCE_FILES)):
+        advance(len(part))
+        yield from part
 
 
 def _in_sorted_runs(rows: Iterable[RowT]) -> Iterator[RowT]:
@@ -365,20 +377,9 @@ class Scan(ScratchDatabase):
         """
         present = [source for source in self.sources if source not in absent]
         files = walk(present, self._patterns, self._keep_out, self.listing, lambda: advance(0))
-        rows = self._found_rows(files, advance)
-        self._db.executemany("INSERT OR IGNORE INTO found VALUES (?, ?, ?, ?)", _in_sorted_runs(rows))
+        rows = _in_sorted_runs(_told(files, advance))
+        self._db.executemany("INSERT OR IGNORE INTO found VALUES (?, ?, ?, ?)", rows)
         (self.found,) = self._one("SELECT count(*) FROM found")
-
-    def _found_rows(
-        self, files: Iterator[FoundEntry], advance: Callable[[int], None]
-    ) -> Iterator[tuple[bytes, int, int, int]]:
-        n_told = n_listed = 0
-        for n_listed, (path, size, mtime_ns, start) in enumerate(files, 1):
-            if n_listed - n_told == ADVANCE_FILES:
-                advance(ADVANCE_FILES)
-                n_told = n_listed
-            yield os.fsencode(path), size, mtime_ns, start
-        advance(n_listed - n_told)
 
     def _order_key(self, path: bytes, start: int) -> int:
         hashed = hashlib.blake2b(path[start:], key=self._key, digest_size=8).digest()

@@ -581,3 +581,24 @@ def test_damaged_files_are_read_as_opencv_reads_them_or_refused() -> None:
     assert not wrong
     assert sum(_expected_size(row) is not None for row in rows) > 200
     assert {row["path"] for row in rows} >= TRUNCATED
+
+
+@pytest.mark.parametrize("aspect", ["squash", "pad", "crop"])
+def test_pictures_that_are_decoded_together_are_as_when_each_is_alone(tmp_path, aspect):
+    rng = np.random.default_rng(3)
+    sizes = [(256, 256)] * 4 + [(300, 200)] * 3 + [(200, 300), (90, 40), (90, 40), (64, 64)]
+    paths = [os.fspath(tmp_path / f"{i}.jpg") for i in range(len(sizes))]
+    for i, (path, (width, height)) in enumerate(zip(paths, sizes, strict=True)):
+        picture = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+        exif = Image.Exif()
+        exif[0x0112] = 6 if i == 5 else 1
+        (picture.convert("L") if i == 2 else picture).save(path, exif=exif)
+    Path(paths[1]).write_bytes(Path(paths[1]).read_bytes()[:4000])
+    options = DecodeOptions(aspect=aspect)
+    together = decode_pictures(admit_pictures(paths, options, ROOM), options, ROOM)
+    for path, result in zip(paths, together, strict=True):
+        (alone,) = decode_pictures(admit_pictures([path], options, ROOM), options, ROOM)
+        assert type(result) is type(alone)
+        if isinstance(alone, Decoded):
+            np.testing.assert_equal(msgspec.structs.asdict(result), msgspec.structs.asdict(alone))
+    assert [isinstance(result, Decoded) for result in together] == [i != 1 for i in range(len(paths))]
