@@ -741,7 +741,9 @@ def test_names_of_any_bytes_go_all_the_way(tmp_path, store):
 
 
 @linux_only
-@pytest.mark.parametrize("name", ["a b%\n😀.zarr", "a#1.zarr", "a?.zarr", "a;.zarr", "a::b.zarr", "file:a.zarr", "\ta.zarr"])
+@pytest.mark.parametrize(
+    "name", ["a b%\n😀.zarr", "a#1.zarr", "a?.zarr", "a;.zarr", "a::b.zarr", "file:a.zarr", "\ta.zarr"]
+)
 def test_a_store_and_a_source_may_have_any_name(tmp_path, name):
     folder = Folder(tmp_path / os.fsdecode(b"\xff source\n"))
     folder.put("0.png", picture(0))
