@@ -101,7 +101,7 @@ def _convert(label: str, kind: Any, value: Any) -> Any:
     plain = tuple(map(_path_text, value)) if isinstance(value, list | tuple) else _path_text(value)
     try:
         return msgspec.convert(plain, kind, strict=False, dec_hook=_convert_custom)
-    except ValueError as error:
+    except (ValueError, msgspec.ValidationError) as error:  # the second is one of the first from msgspec 0.21 on
         complaint = str(error).partition(" - at `$")[0].replace("`", "")
         raise SettingsError(f"{label} {value}: {complaint}") from None
 

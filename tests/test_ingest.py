@@ -132,7 +132,7 @@ def bytes_of(store):
 
 
 def arrays_of(store):
-    group = zarr.open_group(store, mode="r")
+    group = zarr.open_group(Path(store), mode="r")
     arrays = {name: node[:] for name, node in group.members(max_depth=None) if isinstance(node, zarr.Array)}
     return arrays | {"pointer": group.attrs["streamcluster"]}
 
@@ -742,13 +742,19 @@ def test_names_of_any_bytes_go_all_the_way(tmp_path, store):
 
 
 @linux_only
-def test_a_store_and_a_source_may_have_any_name(tmp_path):
+@pytest.mark.parametrize(
+    "name", ["a b%\n😀.zarr", "a#1.zarr", "a?.zarr", "a;.zarr", "a::b.zarr", "file:a.zarr", "\ta.zarr"]
+)
+def test_a_store_and_a_source_may_have_any_name(tmp_path, name):
     folder = Folder(tmp_path / os.fsdecode(b"\xff source\n"))
     folder.put("0.png", picture(0))
-    store = str(tmp_path / "a b%\n😀.zarr")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "mine.txt").write_text("not the store's, although an address with # would name it")
+    store = str(tmp_path / name)
     run(store, folder)
     assert_store_is(store, folder)
     assert open_collection(store).sources == (str(folder.path),)
+    assert os.listdir(tmp_path / "a") == ["mine.txt"]
 
 
 @posix_only

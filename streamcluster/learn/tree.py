@@ -210,7 +210,7 @@ def information_criterion(
     free = np.maximum(n_rows - n_groups, 1)
     spread = np.maximum(cut_inertias(tree, within) / free, SAME_CENTER**2)
     fit = _cut_entropies(tree, counts) - n_components / 2 * (np.log(spread) + free / n_rows)
-    n_evidence = min(n_rows, n_evidence)
+    n_evidence = min(int(n_rows), n_evidence)
     n_parameters = n_groups * (n_components + 1)
     criterion: Floats = n_evidence * fit - n_parameters / 2 * np.log(n_evidence)
     return criterion

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -33,6 +34,7 @@ from streamcluster.store.table import (
     CHUNK_KEYS,
     GONE,
     LIVE,
+    NO_DESCRIPTION,
     REPLACED,
     STATES,
     Column,
@@ -424,7 +426,7 @@ def _create(root: str, layout: StoreDefaults) -> None:
             f"{printable(making)} is in the way of making a store; move it, or choose another --store"
         )
     with writing_to(root):
-        group = zarr.open_group(making, mode="w", zarr_format=3)
+        group = zarr.open_group(Path(making), mode="w", zarr_format=3)
         block_rows = rows_per_block(layout.image_size)
         group.create_array(
             "pixels",
@@ -457,8 +459,9 @@ def _open_group(root: str, mode: Literal["r", "r+"]) -> zarr.Group:
     if not os.path.lexists(root):
         raise StoreNotFoundError(_no_store(root))
     try:
-        return zarr.open_group(root, mode=mode, zarr_format=3)
-    except (FileExistsError, FileNotFoundError, NotADirectoryError, ValueError, KeyError):
+        # A Path, since zarr takes a string for an address: before 3.2 one with "::", from then on one with "#" or "?".
+        return zarr.open_group(Path(root), mode=mode, zarr_format=3)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError, *NO_DESCRIPTION):
         raise StoreFormatError(
             f"{printable(root)} exists and is not a store of streamcluster; choose another --store"
         ) from None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamcluster.runtime.paths import system_path
 from streamcluster.store.durable import files_below, flush_files
-from streamcluster.store.table import CHUNK_KEYS, COLUMN_ROWS, EVERY_CHUNK, open_array
+from streamcluster.store.table import CHUNK_KEYS, COLUMN_ROWS, EVERY_CHUNK, NO_DESCRIPTION, open_array
 
 _UNLABELLED = -1
 
@@ -64,7 +64,7 @@ class FitDraft:
         name = fit_name(1 if current is None else int(current) + 1)
         try:
             group = fits.get(name)
-        except ValueError:  # a power cut left its description empty
+        except NO_DESCRIPTION:  # a power cut left it empty
             group = None
         if isinstance(group, zarr.Group) and group.attrs.get("key") == key:
             return FitDraft(name, group, os.path.join(folder, name))

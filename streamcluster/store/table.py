@@ -26,6 +26,9 @@ EVERY_CHUNK: Final[ArrayConfigParams] = {"write_empty_chunks": True}
 #: Chunks lie side by side in their array's folder: a folder for each would have to be flushed too.
 CHUNK_KEYS: Final[ChunkKeyEncodingParams] = {"name": "default", "separator": "."}
 
+#: What zarr raises, each version in another place, when a `zarr.json` was damaged and describes nothing.
+NO_DESCRIPTION: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
 NodeT = TypeVar("NodeT", zarr.Array[Any], zarr.Group)
 
 LIVE, GONE, REPLACED = 0, 1, 2
@@ -165,7 +168,7 @@ def open_subgroup(group: zarr.Group, name: str) -> zarr.Group:
 def _open(group: zarr.Group, name: str, kind: type[NodeT]) -> NodeT:
     try:
         node = group[name]
-    except (KeyError, ValueError):
+    except NO_DESCRIPTION:
         node = None
     if not isinstance(node, kind):
         raise StoreFormatError(

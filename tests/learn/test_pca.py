@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA, IncrementalPCA
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from streamcluster.errors import SettingsError
 from streamcluster.learn.pca import (
@@ -49,7 +49,10 @@ def orthonormal(components):
     return np.abs(components @ components.T - np.eye(len(components))).max() < 1e-5
 
 
-@parametrize_with_checks([GramPCA()])
+@pytest.mark.parametrize(
+    ("estimator", "check"),
+    [pytest.param(*pair, id=pair[1].func.__name__) for pair in estimator_checks_generator(GramPCA())],
+)
 def test_scikit_learn_takes_it_for_an_estimator_of_its_own(estimator, check):
     check(estimator)
 

@@ -134,7 +134,9 @@ def test_what_a_column_means_is_written_beside_it(tmp_path):
     }
 
 
-@pytest.mark.parametrize("damage", ["", "{", "{}", "[]", '{"zarr_format": 3, "node_type": "group"}'])
+@pytest.mark.parametrize(
+    "damage", ["", "{", "{}", "[]", "null", "[" * 9999, '{"zarr_format": 3, "node_type": "group"}']
+)
 def test_a_damaged_column_is_named(tmp_path, damage):
     group, _ = new_table(tmp_path)
     (tmp_path / "table" / "size" / "zarr.json").write_text(damage)
