@@ -241,6 +241,9 @@ def _fit_lines(report: Any) -> list[str]:
         f"  {count(report.components, 'component')} ({report.learner}) hold {report.explained_variance_ratio:.1%} "
         f"of the variance; inertia {report.inertia:,.1f} after {passes}",
     ]
+    if report.embedded:
+        from_thumbnails = _optional(report.from_thumbnails, "from the thumbnail")
+        lines.append(f"  the model looked at {count(report.embedded, 'picture')}{from_thumbnails}")
     if report.moved:
         lines.append(f"  {count(report.moved, 'picture')} in a group of another number than before")
     if report.drift is not None:
