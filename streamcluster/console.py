@@ -263,6 +263,9 @@ def _status_lines(report: Any) -> list[str]:
         f"  on disk    pixels {format_bytes(report.pixel_bytes)}, catalogue {format_bytes(report.catalog_bytes)}, "
         f"fits {format_bytes(report.fit_bytes)}",
     ]
+    for made in report.embeddings:
+        of = f"{count(made.pictures, 'picture')}, {count(made.width, 'number')} each, {format_bytes(made.bytes)}"
+        lines.append(f"  model      {made.model} ({made.name}): {of}")
     for fit in report.fits:
         mark = "current" if fit.name == report.current_fit else "       "
         groups = f"{count(fit.pictures, 'picture')} in {count(fit.clusters, 'group')} ({fit.mode})"
