@@ -2,8 +2,8 @@
 
 A model takes float RGB pictures, (pixels / 255 - mean) / std, and gives numbers: a row for each picture, or a row for
 each of several positions, which are averaged. Pictures go through one at a time, unless the model is made for more: on
-a processor a batch of eight costs as much for each picture (a convolutional network of 12 MB at 320 pixels: 28 ms
-against 25), takes eight times the memory, and would let a picture's numbers depend on its neighbours.
+two processors onnxruntime brings EfficientNet-Lite0 to 122 pictures a second one by one, 132 by eights and 118 by 32s;
+batches take so many times the memory, and would let a picture's numbers depend on its neighbours.
 """
 
 from __future__ import annotations
