@@ -253,7 +253,7 @@ def test_a_stop_keeps_what_is_embedded(tmp_path, pictures, model):
 
 
 def test_a_picture_that_the_model_makes_no_numbers_of_gives_its_thumbnail(tmp_path):
-    """The model divides by one pixel: a black one in a grey picture is gone in the thumbnail, a black picture not."""
+    """The model divides by one pixel: a black one in a grey picture has gone in its thumbnail, a black picture not."""
     src = Pictures(tmp_path / "src")
     for i in range(8):
         grey = np.full((SIDE, SIDE, 3), 100 + 10 * i, np.uint8)
@@ -277,8 +277,9 @@ def test_a_picture_that_the_model_makes_no_numbers_of_gives_its_thumbnail(tmp_pa
     assert np.isfinite(vectors).all()
     src.write_bytes("black.png", cv2.imencode(".png", np.zeros((SIDE, SIDE, 3), np.uint8))[1].tobytes())
     run_ingest(tmp_path)
-    with pytest.raises(ModelError, match=r"black\.png"):
-        run_fit(tmp_path, path, **plain)
+    report = run_fit(tmp_path, path, **plain)
+    assert (report.embedded, report.from_thumbnails) == (2, 2)
+    np.testing.assert_array_equal(stored(tmp_path)[3][-1], 0)
 
 
 def test_a_model_that_has_no_room_to_run_is_refused_before_it_starts(tmp_path, pictures, model):

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamcluster.config import FitSettings
-from streamcluster.errors import ModelError, SourceNotFoundError
+from streamcluster.errors import SourceNotFoundError
 from streamcluster.learn.embedding import EmbeddingModel, ModelOptions, Preparation, open_model
 from streamcluster.learn.rows import EmbeddingRows
 from streamcluster.runtime.execution import Executor, using
@@ -97,7 +97,7 @@ class Reader:
         Raises
         ------
         ModelError
-            The model fails, or gives no finite numbers even for a thumbnail.
+            The model fails.
         SourceNotFoundError
             A file is missing since its whole source is.
         """
@@ -112,7 +112,7 @@ class Reader:
         vectors = self.model.embed(np.stack(pictures))
         for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
             refusals[i] = "the model gives no finite numbers"
-            vectors[i] = self._embed_thumbnail(part[i])
+            vectors[i] = self._embed_thumbnail(part[i].row)
         return Made(
             rows=np.array([wanted.row for wanted in part], np.intp),
             vectors=vectors,
@@ -131,20 +131,16 @@ class Reader:
     def _check_source_of(self, path: str) -> None:
         """Refuse to take an unmounted disk for so many pictures that are gone."""
         for source in self.collection.sources:
-            if path.startswith(os.path.join(source, "")) and not (os.path.isdir(source) and os.listdir(source)):
+            if path.startswith(os.path.join(source, "")) and not _has_entries(source):
                 raise SourceNotFoundError(
                     f"{printable(source)} was there at the last ingest, and is empty or gone now; is it mounted? What "
                     "was embedded stands. If it is really gone, run ingest with --allow-gone"
                 )
 
-    def _embed_thumbnail(self, wanted: Wanted) -> NDArray[np.float32]:
-        vector = self.model.embed(self._thumbnail(wanted.row)[None]).ravel()
-        if not np.isfinite(vector).all():
-            raise ModelError(
-                f"{printable(self.model.path)} gives no finite numbers for {printable(wanted.path)}; "
-                "see to --onnx-mean and --onnx-std, or leave the picture out with ingest --exclude"
-            )
-        return vector
+    def _embed_thumbnail(self, row: int) -> NDArray[np.float32]:
+        """Return a thumbnail's embedding; zeros where that is not finite either, such as a black picture's may be."""
+        vector = self.model.embed(self._thumbnail(row)[None])[0]
+        return vector if np.isfinite(vector).all() else np.zeros_like(vector)
 
     def _thumbnail(self, row: int) -> NDArray[np.uint8]:
         return self._fitted(self.collection.thumbnails(slice(row, row + 1))[0])
@@ -189,7 +185,7 @@ class Embedder:
             using(executor, n_workers, self.settings.scheduler) as running,
             progress.stage("embeddings", int(wanted.sum())),
         ):
-            parts = progress_until_stop(self._parts(wanted, part_files), progress)
+            parts = until_stop(self._parts(wanted, part_files), progress)
             window = running.window if running.is_remote else n_workers + 1
             embedded = self._write(running.map(reader.embed, parts, window), progress)
         self.model.unload()
@@ -272,7 +268,15 @@ class Embedder:
             )
 
 
-def progress_until_stop(parts: Iterator[list[Wanted]], progress: Progress) -> Iterator[list[Wanted]]:
+def _has_entries(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(entries)
+    except OSError:
+        return False
+
+
+def until_stop(parts: Iterator[list[Wanted]], progress: Progress) -> Iterator[list[Wanted]]:
     """Yield parts until somebody asks for a stop."""
     for part in parts:
         if progress.stop_requested:
@@ -295,7 +299,7 @@ def open_embedder(path: str, settings: FitSettings, collection: CollectionWriter
         std=settings.onnx_std,
         output=settings.onnx_output,
     )
-    model = open_model(path, options, settings.memory)
+    model = open_model(os.path.abspath(path), options, settings.memory)
     known = collection.embeddings(model.name)
     width = known.width if known else model.try_out()[0]
     embeddings = collection.make_embeddings(model.name, width, describe_model(model))
