@@ -6,6 +6,7 @@ are. A setting's help text is the `description` beside its type.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
@@ -50,6 +51,61 @@ class ByteSize(int):
 
     def __str__(self) -> str:
         return format_bytes(self).replace(".0 ", "").replace(" ", "")
+
+
+#: Feature spaces made of thumbnails; and how the name of one begins that a model makes of the files.
+THUMBNAIL_FEATURES = ("color", "texture", "mixed", "rgb", "gray", "hsv", "lab")
+MODEL_PREFIX = "onnx:"
+
+
+class FeatureName(str):
+    """The name of a feature space: one of `THUMBNAIL_FEATURES`, or `onnx:` and the path of a model."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> FeatureName:
+        """Return the name in `value`.
+
+        >>> FeatureName.parse("onnx:model.onnx").model
+        'model.onnx'
+        """
+        name = str(value)
+        if name in THUMBNAIL_FEATURES:
+            return cls(name)
+        if name.startswith(MODEL_PREFIX) and name != MODEL_PREFIX:
+            return cls(MODEL_PREFIX + os.path.expanduser(name.removeprefix(MODEL_PREFIX)))
+        raise ValueError(f"there are {', '.join(THUMBNAIL_FEATURES)}, and {MODEL_PREFIX}PATH with the path of a model")
+
+    @property
+    def model(self) -> str | None:
+        """The path of the model, None where thumbnails are enough."""
+        return self.removeprefix(MODEL_PREFIX) if self.startswith(MODEL_PREFIX) else None
+
+
+class Channels(tuple[float, float, float]):
+    """A number for each of red, green and blue, where white is 1.
+
+    >>> Channels.parse("0.5"), Channels.parse("0.1, 0.2, 0.3")
+    ((0.5, 0.5, 0.5), (0.1, 0.2, 0.3))
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Channels:
+        """Return the numbers in `value`: text of three, with commas, or of one for all, or a list of them."""
+        parts = value if isinstance(value, list | tuple) else str(value).split(",")
+        try:
+            numbers = [float(part) for part in parts]
+        except (TypeError, ValueError):
+            numbers = []
+        if len(numbers) not in (1, 3) or not all(map(math.isfinite, numbers)):
+            raise ValueError("write three numbers, for red, green and blue, like 0.485,0.456,0.406, or one for all")
+        return cls(numbers * (3 // len(numbers)))
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
@@ -111,8 +167,8 @@ def _path_text(value: Any) -> Any:
 
 
 def _convert_custom(target: type, value: object) -> object:
-    if target is ByteSize:
-        return ByteSize.parse(value)
+    if target in (ByteSize, FeatureName, Channels):
+        return target.parse(value)
     raise NotImplementedError(target)
 
 
@@ -309,15 +365,41 @@ class FitSettings(MappedSettings, frozen=True, kw_only=True):
         | None
     ) = None
     features: Annotated[
-        Literal["color", "texture", "mixed", "rgb", "gray", "hsv", "lab"],
+        FeatureName,
         _about(
             "What of a picture is compared: which colours are where, in any exposure; the texture of aligned pictures "
-            "in any light; both; or plain pixels of a colour space."
+            "in any light; both; plain pixels of a colour space; or what a model of yours makes of the file.",
+            metavar="|".join([*THUMBNAIL_FEATURES, f"{MODEL_PREFIX}PATH"]),
         ),
-    ] = "color"
+    ] = FeatureName("color")
     texture_weight: Annotated[
         float, _about("With mixed features: weight of the texture, where the colours have 1.", gt=0, le=1000)
     ] = 2.0
+    onnx_size: (
+        Annotated[
+            int,
+            _about("With a model: side of the pictures that it takes, in pixels.", ge=1, le=4096, shown="what it says"),
+        ]
+        | None
+    ) = None
+    onnx_layout: (
+        Annotated[
+            Literal["nchw", "nhwc"],
+            _about("With a model: whether channels come before pixels or after.", shown="what it says"),
+        ]
+        | None
+    ) = None
+    onnx_mean: Annotated[
+        Channels,
+        _about("With a model: what is taken from red, green and blue, where white is 1.", metavar="R,G,B"),
+    ] = Channels((0.485, 0.456, 0.406))
+    onnx_std: Annotated[
+        Channels,
+        _about("With a model: what red, green and blue are then divided by.", metavar="R,G,B"),
+    ] = Channels((0.229, 0.224, 0.225))
+    onnx_output: (
+        Annotated[str, _about("With a model: which output is compared.", metavar="NAME", shown="the first")] | None
+    ) = None
     scores: Annotated[
         Literal["half-whitened-unit", "plain", "whitened"],
         _about(
@@ -332,6 +414,11 @@ class FitSettings(MappedSettings, frozen=True, kw_only=True):
         ]
         | None
     ) = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not min(self.onnx_std) > 0:
+            raise SettingsError(f"--onnx-std {self.onnx_std}: pictures are divided by it; use numbers above 0")
 
 
 class ExportSettings(JobSettings, frozen=True, kw_only=True):
@@ -408,6 +495,8 @@ def read_settings_file(path: str) -> dict[str, dict[str, Any]]:
 
 
 def _anchor(key: str, value: Any, folder: str) -> Any:
+    if key == "features" and isinstance(value, str) and value.startswith(MODEL_PREFIX):
+        return MODEL_PREFIX + str(_anchor("store", value.removeprefix(MODEL_PREFIX), folder))
     if key not in _PATHS:
         return value
     if isinstance(value, list):

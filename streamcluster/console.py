@@ -241,6 +241,9 @@ def _fit_lines(report: Any) -> list[str]:
         f"  {count(report.components, 'component')} ({report.learner}) hold {report.explained_variance_ratio:.1%} "
         f"of the variance; inertia {report.inertia:,.1f} after {passes}",
     ]
+    if report.embedded:
+        from_thumbnails = _optional(report.from_thumbnails, "from the thumbnail")
+        lines.append(f"  the model looked at {count(report.embedded, 'picture')}{from_thumbnails}")
     if report.moved:
         lines.append(f"  {count(report.moved, 'picture')} in a group of another number than before")
     if report.drift is not None:
@@ -260,6 +263,9 @@ def _status_lines(report: Any) -> list[str]:
         f"  on disk    pixels {format_bytes(report.pixel_bytes)}, catalogue {format_bytes(report.catalog_bytes)}, "
         f"fits {format_bytes(report.fit_bytes)}",
     ]
+    for made in report.embeddings:
+        of = f"{count(made.pictures, 'picture')}, {count(made.width, 'number')} each, {format_bytes(made.bytes)}"
+        lines.append(f"  model      {made.model} ({made.name}): {of}")
     for fit in report.fits:
         mark = "current" if fit.name == report.current_fit else "       "
         groups = f"{count(fit.pictures, 'picture')} in {count(fit.clusters, 'group')} ({fit.mode})"

@@ -83,6 +83,10 @@ class TooFewPicturesError(StreamclusterError, ValueError):
     """Fewer pictures, or fewer different ones, than the clusters or components that were asked for."""
 
 
+class ModelError(StreamclusterError, ValueError):
+    """An embedding model cannot be used."""
+
+
 class ScratchError(StreamclusterError, OSError):
     """The disk for temporary files refused a write."""
 

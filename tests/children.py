@@ -170,15 +170,17 @@ def wait_until(condition):
 def take_small_steps():
     """Let a few hundred pictures fill several blocks, chunks, batches and commits."""
     from streamcluster.destination import carry
-    from streamcluster.jobs import fit, ingest
+    from streamcluster.jobs import embed, fit, ingest
     from streamcluster.sources import read
-    from streamcluster.store import collection, fits, table
+    from streamcluster.store import collection, embeddings, fits, table
 
     read.PART_FILES = 8
     ingest.COMMIT_FILES = 40
     collection.BLOCK_BYTES = 32 * 3 * 16 * 16
-    for module in (table, fits, fit):
+    for module in (table, fits, fit, embeddings):
         module.COLUMN_ROWS = 128
+    embeddings.EMBEDDING_ROWS = embed.EMBEDDING_ROWS = 32
+    embed.PART_FILES = 8
     carry.BATCH_FILES = 32
 
 

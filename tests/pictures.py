@@ -92,6 +92,13 @@ def arrays_of(store):
     return found | {"pointer": pointer, "lengths": lengths}
 
 
+def embeddings_of(store):
+    """Return the arrays of a store's embeddings that are laid out, by name."""
+    folders = [path.parent for path in sorted(store.glob("embeddings/*/zarr.json"))]
+    laid_out = [folder for folder in folders if zarr.open_group(folder, mode="r").attrs]
+    return {f"{folder.name}/{name}": array[...] for folder in laid_out for name, array in _arrays_in(folder)}
+
+
 def _arrays_in(folder):
     """Yield (name, array) without a listing by zarr, which warns of what a kill left."""
     for path in sorted(folder.glob("*/zarr.json")):

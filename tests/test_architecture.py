@@ -31,6 +31,7 @@ DOORS = {
     "rich": {"console"},
     "typer": {"cli"},
     "threadpoolctl": {"runtime.execution"},
+    "onnxruntime": {"learn.embedding"},
     "concurrent": {"runtime.execution"},
 }
 

@@ -4,6 +4,7 @@ import shutil
 import sys
 
 import cv2
+import models
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
@@ -108,6 +109,28 @@ def test_a_worker_that_dies_in_the_middle_changes_nothing(threaded, cluster, sta
     np.testing.assert_array_equal(pixels(threaded, name), pixels(threaded, "threads.zarr"))
     if stage != "decode":
         assert adjusted_rand_score(labels(threaded, name), labels(threaded, "threads.zarr")) >= 0.99
+
+
+def embeddings(folder, store):
+    collection = open_collection(str(folder / store))
+    (found,) = collection.all_embeddings()
+    return found.vectors(slice(0, collection.n_rows))
+
+
+def test_workers_embed_what_threads_embed(threaded, cluster):
+    path = models.save_model(threaded / "m.onnx", size=20)
+    for name in ("embedded-threads.zarr", "embedded-cluster.zarr"):
+        shutil.copytree(threaded / "bare.zarr", threaded / name)
+    more = {"clusters": 8, "components": 5, "features": f"onnx:{path}"}
+    fit(FitSettings(store=str(threaded / "embedded-threads.zarr"), **more))
+    progress = KillOneWorker(cluster, "embeddings")
+    with ClusterExecutor(cluster.scheduler_address, 2) as executor:
+        settings = FitSettings(store=str(threaded / "embedded-cluster.zarr"), **more)
+        assert fit(settings, executor=executor, progress=progress).embedded == 580
+    assert progress.killed
+    np.testing.assert_array_equal(*(embeddings(threaded, f"embedded-{name}.zarr") for name in ("threads", "cluster")))
+    found = (labels(threaded, f"embedded-{name}.zarr") for name in ("threads", "cluster"))
+    assert adjusted_rand_score(*found) >= 0.99
 
 
 def test_a_scheduler_that_does_not_answer_is_one_clear_error(threaded, monkeypatch):

@@ -174,7 +174,7 @@ def test_a_run_that_stopped_after_a_stage_goes_on_from_there(store, monkeypatch,
 
     monkeypatch.setattr(fit_module, "learn_components", _die)
     if stage == "scores":
-        monkeypatch.setattr(fit_module, "_place_block", _die)
+        monkeypatch.setattr(fit_module.ScoreSpace, "place", _die)
     assert fit(settings(path, clusters=6)).fit == "0003"
     assert adjusted_rand_score(open_collection(path).fit().labels(), expected.labels()) == 1
 

@@ -5,9 +5,21 @@ import shutil
 import subprocess
 import sys
 
+import models
 import pytest
 from children import ENVIRONMENT, Ended, ForkServer, check_one_line
-from pictures import SIDE, Pictures, arrays_of, check_rows, check_same, contents, listed, pointer_of, tree
+from pictures import (
+    SIDE,
+    Pictures,
+    arrays_of,
+    check_rows,
+    check_same,
+    contents,
+    embeddings_of,
+    listed,
+    pointer_of,
+    tree,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="tmpfs and RLIMIT_FSIZE")
 
@@ -21,6 +33,11 @@ def ingest_command(world, store):
 
 def fit_command(store, clusters=CLUSTERS):
     return ["fit", "--store", store, "--clusters", clusters, "--components", 20]
+
+
+def embedding_command(world, store):
+    features = ("--features", f"onnx:{world / 'm.onnx'}")
+    return ["fit", "--store", store, "--clusters", CLUSTERS, "--components", models.WIDTH, *features]
 
 
 def disk_bytes(folder):
@@ -58,6 +75,9 @@ def world(pictures, server):
     server.run_well(*fit_command(root / "fitted.zarr", 3))
     shutil.copytree(root / "fitted.zarr", root / "refitted.zarr")
     server.run_well(*fit_command(root / "refitted.zarr"))
+    models.save_model(root / "m.onnx", size=2 * SIDE)
+    shutil.copytree(root / "fitted.zarr", root / "embedded.zarr")
+    server.run_well(*embedding_command(root, root / "embedded.zarr"))
     for mode in ("copy", "symlink"):
         server.run_well("export", root / mode, "--store", root / "refitted.zarr", "--mode", mode)
     return root
@@ -148,6 +168,20 @@ def test_a_fit_that_fills_the_disk_leaves_the_fit_before_and_completes_later(wor
     disk.resize(size="64m")
     server.run_well(*fit_command(store))
     check_same(arrays_of(store), arrays_of(world / "refitted.zarr"))
+    check_one_line(ended, 1)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.2, 0.3, 0.5])
+def test_a_fit_with_a_model_that_fills_the_disk_leaves_the_fit_before_and_completes_later(world, server, disk, share):
+    store = disk.folder / "s.zarr"
+    shutil.copytree(world / "fitted.zarr", store)
+    disk.leave(share * (disk_bytes(world / "embedded.zarr") - disk_bytes(world / "fitted.zarr")))
+    ended = server.run(*embedding_command(world, store))
+    check_same(arrays_of(store), arrays_of(world / "fitted.zarr"))
+    disk.resize(size="64m")
+    server.run_well(*embedding_command(world, store))
+    for read in (arrays_of, embeddings_of):
+        check_same(read(store), read(world / "embedded.zarr"))
     check_one_line(ended, 1)
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import models
+import numpy as np
 import pytest
 from children import ForkServer, FreshChild, check_one_line, wait_until
 from pictures import (
@@ -21,6 +23,7 @@ from pictures import (
     check_rows,
     check_same,
     contents,
+    embeddings_of,
     listed,
     pointer_of,
     tree,
@@ -28,7 +31,7 @@ from pictures import (
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, signals and /proc")
 
-#: Random moments at which each of the five jobs below is killed, from within; and from outside, by the clock.
+#: Random moments at which each of the jobs below is killed, from within; and from outside, by the clock.
 MOMENTS = int(os.environ.get("KILL_MOMENTS", "7"))
 CLOCK_MOMENTS = 2
 FIRST_CLUSTERS, CLUSTERS = 3, 6
@@ -82,6 +85,11 @@ def fit_command(store, clusters=CLUSTERS):
     return ["fit", "--store", store, "--clusters", clusters, "--components", 20]
 
 
+def embedding_command(world, store):
+    features = ("--features", f"onnx:{world / 'm.onnx'}")
+    return ["fit", "--store", store, "--clusters", CLUSTERS, "--components", models.WIDTH, *features]
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     with ForkServer(tmp_path_factory.mktemp("printed")) as started:
@@ -108,6 +116,9 @@ def world(tmp_path_factory, server):
     server.run_well(*ingest_command(root, root / "updated.zarr"))
     copy(root / "updated.zarr", root / "fitted.zarr")
     server.run_well(*fit_command(root / "fitted.zarr", FIRST_CLUSTERS))
+    models.save_model(root / "m.onnx", size=2 * SIDE)
+    copy(root / "fitted.zarr", root / "embedded.zarr")
+    server.run_well(*embedding_command(root, root / "embedded.zarr"))
     server.run_well("export", root / "first", "--store", root / "fitted.zarr")
     copy(root / "fitted.zarr", root / "refitted.zarr")
     server.run_well(*fit_command(root / "refitted.zarr"))
@@ -153,6 +164,31 @@ def fit_job(world):
     )
 
 
+def embedding_job(world):
+    before, after = (arrays_of(world.root / name) for name in ("fitted.zarr", "embedded.zarr"))
+    expected = embeddings_of(world.root / "embedded.zarr")
+
+    def check(folder):
+        """Embeddings that say that they are made are right, and a fit that counts has all of them."""
+        found, embedded = arrays_of(folder / "s.zarr"), embeddings_of(folder / "s.zarr")
+        for name, vectors in ((name, array) for name, array in embedded.items() if name.endswith("vectors")):
+            made = embedded[name.replace("vectors", "origin")] > 0
+            assert np.array_equal(vectors[: len(made)][made], expected[name][: len(made)][made])
+        if found["pointer"]["current_fit"] == "0001":
+            check_same(found, before)
+        else:
+            check_same(found | embedded, after | expected)
+
+    return Job(
+        lambda folder: copy(world.root / "fitted.zarr", folder / "s.zarr"),
+        lambda folder: embedding_command(world.root, folder / "s.zarr"),
+        check,
+        lambda folder: arrays_of(folder / "s.zarr") | embeddings_of(folder / "s.zarr"),
+        after | expected,
+        "s.zarr.lock.holder",
+    )
+
+
 def export_job(world, update):
     expected = tree(world.root / ("updated" if update else "fresh"))
     tables = {expected["metadata.csv"][0]}
@@ -181,6 +217,7 @@ JOBS = {
     "first ingest": lambda world: ingest_job(world, update=False),
     "later ingest": lambda world: ingest_job(world, update=True),
     "fit": fit_job,
+    "fit with a model": embedding_job,
     "first export": lambda world: export_job(world, update=False),
     "later export": lambda world: export_job(world, update=True),
 }

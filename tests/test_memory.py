@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import models
 import numpy as np
 import pytest
 from children import ENVIRONMENT
@@ -20,13 +21,14 @@ BUDGET = 512 * MIB
 PLAIN = "from streamcluster.__main__ import main; main()"
 #: What a job holds at a time is limited, but large beside a few thousand pictures; here it is small.
 SMALL_STEPS = """
-from streamcluster.jobs import fit, ingest
+from streamcluster.jobs import embed, fit, ingest
 from streamcluster.learn import plan
-from streamcluster.store import collection, fits, table
+from streamcluster.store import collection, embeddings, fits, table
+embeddings.EMBEDDING_ROWS = embed.EMBEDDING_ROWS = 256
 collection.BLOCK_BYTES = 1 << 20
 ingest.COMMIT_FILES = 1024
 plan.SHUFFLE_ROWS = plan.SAMPLE_ROWS = 1024
-for module in (table, fits, fit):
+for module in (table, fits, fit, embeddings):
     module.COLUMN_ROWS = 1024
 """
 #: Linux hands a parent's peak on to a child that becomes another program; so a small process stands in between.
@@ -77,6 +79,7 @@ def root(tmp_path_factory):
 def peaks(root):
     """The peak of each job, by name, as the system and as the report tell it, for few pictures and for many."""
     found = {}
+    model = models.save_model(root / "m.onnx", size=96)
     for n in (FEW, MANY):
         source, store, dest = root / f"{n}", root / f"{n}.zarr", root / f"groups-{n}"
         write_jpegs(source, 0, n)
@@ -85,6 +88,7 @@ def peaks(root):
             "ingest": ("ingest", source),
             "ingest again": ("ingest", source),
             "fit": ("fit", "--clusters", 20),
+            "fit with a model": ("fit", "--clusters", 20, "--features", f"onnx:{model}", "--components", 5),
             "export": ("export", dest),
         }
         for job, arguments in jobs.items():
@@ -94,7 +98,7 @@ def peaks(root):
     return found
 
 
-@pytest.mark.parametrize("job", ["ingest", "ingest again", "fit", "export"])
+@pytest.mark.parametrize("job", ["ingest", "ingest again", "fit", "fit with a model", "export"])
 def test_four_times_as_many_pictures_take_the_memory_of_the_budget_and_no_more(peaks, job):
     few, many = peaks[job, FEW][0], peaks[job, MANY][0]
     assert max(few, many) <= BUDGET

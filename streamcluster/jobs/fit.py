@@ -1,4 +1,4 @@
-"""The second job: thumbnails become groups.
+"""The second job: thumbnails, or what a model made of the files (`embed.py`), become groups.
 
     some blocks ─features─▶ scale of the features
     blocks ─features, scaled─▶ shuffled batches ─partial_fit─▶ components
@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from streamcluster.config import FitSettings
 from streamcluster.errors import FitNotFoundError, NoPicturesError, TooFewPicturesError
-from streamcluster.learn.features import SPACES, FeatureSpace, part_energies
+from streamcluster.jobs.embed import Embedded, Embedder, open_embedder
+from streamcluster.learn.features import SPACES
 from streamcluster.learn.kmeans import (
     LLOYD_GAIN,
     LLOYD_PASSES,
@@ -44,6 +45,7 @@ from streamcluster.learn.kmeans import (
 )
 from streamcluster.learn.pca import Components, GramPCA, count_components, found_by, go_on, learn_components
 from streamcluster.learn.plan import DEFAULT_COMPONENTS, PCA_ROWS, Plan, Work, plan_fit
+from streamcluster.learn.rows import FeatureRows, ThumbnailRows
 from streamcluster.learn.scaling import learn_scale
 from streamcluster.learn.scores import ScoreKind, shape_scores
 from streamcluster.learn.tree import choose_clusters, cut_tree, group_means, ward_tree
@@ -58,6 +60,7 @@ from streamcluster.store.table import COLUMN_ROWS
 
 log = logging.getLogger(__name__)
 
+DEFAULT_FEATURES = "color"
 Mode = Literal["full", "update", "recut"]
 
 #: Rows that the scale of the features is learned from.
@@ -88,7 +91,8 @@ class FitReport:
     `mode` is full, update or recut. `learner` is how the components were found. `moved` counts the pictures that the
     fit before had in a group of another number. `drift` is the share of the new pictures that lie farther from their
     centre than 99 % of those learned from; None where nothing was updated. `sizes` has the number of live pictures of
-    each group, and `pictures` their sum.
+    each group, and `pictures` their sum. `embedded` counts the pictures that a model looked at in this run, and
+    `from_thumbnails` those of them whose file could not be read as it was ingested, so that the thumbnail had to do.
     """
 
     fit: str
@@ -104,21 +108,23 @@ class FitReport:
     moved: int
     drift: float | None
     sizes: list[int]
+    embedded: int
+    from_thumbnails: int
     peak_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreSpace:
-    """Where pictures are compared: a feature space, float32 (F,) scale, components, and what is made of the scores."""
+    """Where pictures are compared: features, float32 (F,) scale, components, and what is made of the scores."""
 
-    features: FeatureSpace
+    features: FeatureRows
     scale: NDArray[np.float32]
     components: Components
     kind: ScoreKind
 
-    def place(self, thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the float32 (n, d) scores of thumbnails."""
-        scores = self.components.project(scaled_features(self.features, self.scale, thumbnails))
+    def place(self, rows: slice) -> NDArray[np.float32]:
+        """Return the float32 (n, d) scores of some rows."""
+        scores = self.components.project(scaled_features(self.features, self.scale, self.features.read(rows)))
         return shape_scores(scores, self.components.explained_variance, self.kind)
 
 
@@ -155,7 +161,11 @@ def fit(settings: FitSettings, *, executor: Executor | None = None, progress: Pr
     TooFewPicturesError
         Fewer pictures, or fewer different ones, than clusters or components.
     SettingsError
-        A variance that no number of components reaches.
+        A variance that no number of components reaches, or options that contradict a model.
+    ModelError
+        A model cannot be used.
+    SourceNotFoundError
+        A model is to look at files, and their whole source is not there.
     FitNotFoundError
         `settings.recut` without a fit.
     BudgetError
@@ -168,31 +178,49 @@ def fit(settings: FitSettings, *, executor: Executor | None = None, progress: Pr
     progress = progress or Progress()
     with open_for_writing(settings.store) as collection, one_blas_thread():
         live = collection.live_rows()
-        check_counts(settings, collection, int(live.sum()))
-        mode = choose_mode(settings, collection, live)
+        embedder = _open_embedder(settings, collection)
+        features = embedder.rows if embedder else ThumbnailRows(collection, SPACES[thumbnail_space(settings)])
+        check_counts(settings, collection, features, int(live.sum()))
+        mode = choose_mode(settings, collection, features, live)
         if mode is None:
-            return _report(collection, up_to_date=True)
-        report = _fit_as(mode, settings, collection, live, executor, progress)
+            return _report(collection, Embedded(), up_to_date=True)
+        embedded = embedder.embed_missing(live, executor, progress) if embedder else Embedded()
+        fit_as = partial(_fit_as, settings, collection, features, live, executor, progress)
+        fit_as(mode)
+        report = _report(collection, embedded, up_to_date=False)
         if report.drift is not None and report.drift > MOST_DRIFT:
             log.info("%.0f%% of the new pictures are unlike those learned from", 100 * report.drift)
             if settings.mode == "auto":
-                return _fit_as("full", settings, collection, live, executor, progress)
+                fit_as("full")
+                return _report(collection, embedded, up_to_date=False)
             log.warning("learn from all pictures anew: streamcluster fit --full, or --mode auto to do so by itself")
         return report
 
 
+def _open_embedder(settings: FitSettings, collection: CollectionWriter) -> Embedder | None:
+    """Return what embeds the pictures, where a model is asked for; a recut has no use for one."""
+    path = settings.features.model
+    return None if path is None or settings.recut else open_embedder(path, settings, collection)
+
+
+def thumbnail_space(settings: FitSettings) -> str:
+    """Return the name of the space of thumbnails; for a recut, which looks at no pictures, any will do."""
+    return DEFAULT_FEATURES if settings.features.model else settings.features
+
+
 def _fit_as(
-    mode: Mode,
     settings: FitSettings,
     collection: CollectionWriter,
+    features: FeatureRows,
     live: NDArray[np.bool_],
     executor: Executor | None,
     progress: Progress,
-) -> FitReport:
-    recipe = describe_recipe(settings, collection)
-    plan = plan_fit(describe_work(settings, collection, live), settings.memory, settings.workers)
+    mode: Mode,
+) -> None:
+    recipe = describe_recipe(settings, collection, features)
+    plan = plan_fit(describe_work(settings, features, live), settings.memory, settings.workers)
     with using(executor, plan.n_workers, settings.scheduler) as running, collection.writing():
-        fitting = Fitting(mode, settings, plan, collection, live, running, progress)
+        fitting = Fitting(mode, settings, plan, collection, features, live, running, progress)
         draft = collection.draft_fit(_draft_key(mode, recipe, live))
         fitting.find_scores(draft)
         fitting.grow_tree(draft)
@@ -200,10 +228,9 @@ def _fit_as(
         attributes = fitting.write_groups(draft, groups)
         collection.publish_fit(draft, {"recipe": recipe, **attributes})
         collection.prune_fits(settings.keep)
-    return _report(collection, up_to_date=False)
 
 
-def check_counts(settings: FitSettings, collection: Collection, n_live: int) -> None:
+def check_counts(settings: FitSettings, collection: Collection, features: FeatureRows, n_live: int) -> None:
     """Refuse what cannot be grouped before any work starts."""
     shown = printable(collection.root)
     if n_live == 0:
@@ -215,32 +242,26 @@ def check_counts(settings: FitSettings, collection: Collection, n_live: int) -> 
         raise TooFewPicturesError(
             f"{option} {clusters}: the store holds {n_live:,} pictures; use {option} {n_live} or fewer"
         )
-    n_features = count_features(settings, collection)
+    n_features = sum(features.part_sizes)
     most = min(n_live, n_features)
     if settings.components is not None and settings.components > most:
         raise TooFewPicturesError(
-            f"--components {settings.components}: {n_live:,} pictures of {n_features:,} {settings.features} features "
+            f"--components {settings.components}: {n_live:,} pictures of {n_features:,} {features.shown} features "
             f"have at most {most}; use --components {most} or fewer"
         )
 
 
-def count_features(settings: FitSettings, collection: Collection) -> int:
-    """Return the features of one picture."""
-    return SPACES[settings.features].count(collection.pointer.image_size)
-
-
-def describe_work(settings: FitSettings, collection: Collection, live: NDArray[np.bool_]) -> Work:
+def describe_work(settings: FitSettings, features: FeatureRows, live: NDArray[np.bool_]) -> Work:
     """Return the numbers that the plan follows from."""
-    side = collection.pointer.image_size
     wanted = None if settings.variance else settings.components or DEFAULT_COMPONENTS
     clusters = MICRO_CLUSTERS if settings.clusters == "auto" else max(settings.clusters, settings.recut or 0)
     return Work(
         n_rows=len(live),
         n_live=int(live.sum()),
-        block_rows=collection.pointer.block_rows,
-        thumbnail_bytes=collection.thumbnail_bytes,
-        n_features=count_features(settings, collection),
-        temporary_bytes=SPACES[settings.features].temporary_bytes(side),
+        block_rows=max(block.stop - block.start for block in features.blocks),
+        block_bytes=features.block_bytes,
+        n_features=sum(features.part_sizes),
+        temporary_bytes=features.temporary_bytes,
         n_components=wanted,
         n_clusters=max(clusters, MICRO_CLUSTERS),
         batch_rows=settings.batch_rows,
@@ -248,25 +269,24 @@ def describe_work(settings: FitSettings, collection: Collection, live: NDArray[n
     )
 
 
-def describe_recipe(settings: FitSettings, collection: Collection) -> dict[str, Any]:
+def describe_recipe(settings: FitSettings, collection: Collection, features: FeatureRows) -> dict[str, Any]:
     """Return everything that the result depends on, beside the pictures and the fit before."""
-    recipe = {
+    if settings.recut is not None:
+        return {**collection.fit().attributes["recipe"], "clusters": settings.recut}
+    return {
         "clusters": settings.clusters,
         "components": settings.components,
         "variance": settings.variance,
-        "features": settings.features,
-        "features_version": SPACES[settings.features].version,
-        "texture_weight": settings.texture_weight if settings.features == "mixed" else None,
+        **features.recipe(settings.texture_weight),
         "scores": settings.scores,
         "batch_rows": settings.batch_rows,
         "seed": collection.pointer.seed,
     }
-    if settings.recut is None:
-        return recipe
-    return {**collection.fit().attributes["recipe"], "clusters": settings.recut}
 
 
-def choose_mode(settings: FitSettings, collection: Collection, live: NDArray[np.bool_]) -> Mode | None:
+def choose_mode(
+    settings: FitSettings, collection: Collection, features: FeatureRows, live: NDArray[np.bool_]
+) -> Mode | None:
     """Return how to fit; None where the current fit followed this recipe and labels every live picture.
 
     Raises
@@ -279,7 +299,7 @@ def choose_mode(settings: FitSettings, collection: Collection, live: NDArray[np.
             shown = printable(collection.root)
             raise FitNotFoundError(f"{shown} has no fit to recut; run: streamcluster fit --store {shown}")
         return "full"
-    current, recipe = collection.fit(), describe_recipe(settings, collection)
+    current, recipe = collection.fit(), describe_recipe(settings, collection, features)
     same_recipe = current.attributes["recipe"] == recipe
     labels = current.labels()
     n_labelled = int((live[: len(labels)] & (labels >= 0)).sum())
@@ -309,6 +329,7 @@ class Fitting:
         settings: FitSettings,
         plan: Plan,
         collection: CollectionWriter,
+        features: FeatureRows,
         live: NDArray[np.bool_],
         executor: Executor,
         progress: Progress,
@@ -322,7 +343,7 @@ class Fitting:
         self._progress = progress
         self._n_live = int(live.sum())
         self._seed = collection.pointer.seed
-        self._features = SPACES[settings.features]
+        self._features = features
         self._before = collection.fit() if collection.current_fit else None
 
     # --- where pictures are compared
@@ -353,13 +374,12 @@ class Fitting:
 
     def _learn_scale(self) -> NDArray[np.float32]:
         """Learn from a sample of blocks what brings the parts of the features together; a part alone stays as it is."""
-        side = self._collection.pointer.image_size
-        sizes = self._features.part_sizes(side)
+        sizes = self._features.part_sizes
         scale = np.ones(sum(sizes), np.float32)
         if len(sizes) == 1:
             return scale
         n_rows = min(SCALE_ROWS, self._n_live)
-        energies = part_energies(self._features, side, self._settings.texture_weight)
+        energies = self._features.part_energies(self._settings.texture_weight)
         with self._progress.stage("scale", n_rows):
             blocks = self._feature_blocks(self._random(3), scale)
             return learn_scale(self._watched(first_rows(blocks, n_rows)), sizes, energies)
@@ -381,7 +401,7 @@ class Fitting:
         n_kept = min(SUMMARY_COMPONENTS * self._plan.n_components, self._n_live, len(scale))
         tasks = [task for task in self._tasks() if self._live[task].any()]
         parts = np.array_split(rng.permutation(len(tasks)), min(len(tasks), 2 * self._executor.workers))
-        learn = partial(_summarize, self._collection, self._features, scale, n_kept)
+        learn = partial(_summarize, self._features, scale, n_kept)
         items = ([(tasks[i], self._live[tasks[i]]) for i in part] for part in parts)
         merged = GramPCA(n_components=n_kept)
         for summary in self._executor.map(learn, items):
@@ -403,7 +423,7 @@ class Fitting:
         """Return the scaled features of live pictures from row `start` on, tasks in a random order."""
         tasks = [slice(max(rows.start, start), rows.stop) for rows in self._tasks() if rows.stop > start]
         visited = ((tasks[i], self._live[tasks[i]]) for i in rng.permutation(len(tasks)))
-        compute = partial(_live_features, self._collection, self._features, scale)
+        compute = partial(_live_features, self._features, scale)
         return self._executor.map(compute, visited, self._in_flight)
 
     @property
@@ -414,15 +434,14 @@ class Fitting:
         """Return the rows of each task that makes features: a block, or a piece of one."""
         return [
             slice(block.start + piece.start, block.start + piece.stop)
-            for block in self._collection.blocks
+            for block in self._features.blocks
             for piece in tile_rows(block.stop - block.start, self._plan.task_rows)
         ]
 
     def _write_scores(self, draft: FitDraft, space: ScoreSpace) -> None:
         target = draft.create_rows("scores", len(self._live), "float32", len(space.components.components))
-        place = partial(_place_block, self._collection, space)
         with self._progress.stage("scores", len(self._live)):
-            blocks = self._executor.map(place, self._tasks(), self._in_flight)
+            blocks = self._executor.map(space.place, self._tasks(), self._in_flight)
             tiles = tile_rows(len(self._live), COLUMN_ROWS)
             for rows, scores in zip(tiles, rebatch(blocks, COLUMN_ROWS), strict=True):
                 target[rows] = scores
@@ -619,47 +638,34 @@ class Fitting:
         return np.random.default_rng([self._seed, stage])
 
 
-def scaled_features(
-    space: FeatureSpace, scale: NDArray[np.float32], thumbnails: NDArray[np.uint8]
-) -> NDArray[np.float32]:
-    """Return float32 (n, F) features in their scale."""
-    rows = space.compute(thumbnails)
+def scaled_features(features: FeatureRows, scale: NDArray[np.float32], stored: NDArray[Any]) -> NDArray[np.float32]:
+    """Return float32 (n, F) features of what was read, in their scale."""
+    rows = features.compute(stored)
     rows *= scale
     return rows
 
 
 def _live_features(
-    collection: Collection,
-    space: FeatureSpace,
-    scale: NDArray[np.float32],
-    task: tuple[slice, NDArray[np.bool_]],
+    features: FeatureRows, scale: NDArray[np.float32], task: tuple[slice, NDArray[np.bool_]]
 ) -> NDArray[np.float32]:
     rows, live = task
-    thumbnails = collection.thumbnails(rows)
-    return scaled_features(space, scale, thumbnails if live.all() else thumbnails[live])
+    stored = features.read(rows)
+    return scaled_features(features, scale, stored if live.all() else stored[live])
 
 
 def _summarize(
-    collection: Collection,
-    space: FeatureSpace,
-    scale: NDArray[np.float32],
-    n_kept: int,
-    tasks: list[tuple[slice, NDArray[np.bool_]]],
+    features: FeatureRows, scale: NDArray[np.float32], n_kept: int, tasks: list[tuple[slice, NDArray[np.bool_]]]
 ) -> dict[str, NDArray[Any]]:
     """Return the summary of a PCA over the live rows of some tasks, which may be fewer than the components to keep."""
-    features = (_live_features(collection, space, scale, task) for task in tasks)
+    found = (_live_features(features, scale, task) for task in tasks)
     n_rows = sum(int(live.sum()) for _, live in tasks)
     pca = GramPCA(n_components=min(n_kept, n_rows))
-    for batch in rebatch(features, max(PCA_ROWS, pca.n_components)):
+    for batch in rebatch(found, max(PCA_ROWS, pca.n_components)):
         pca.partial_fit(batch)
     return pca.to_arrays()
 
 
-def _place_block(collection: Collection, space: ScoreSpace, rows: slice) -> NDArray[np.float32]:
-    return space.place(collection.thumbnails(rows))
-
-
-def _report(collection: Collection, *, up_to_date: bool) -> FitReport:
+def _report(collection: Collection, embedded: Embedded, *, up_to_date: bool) -> FitReport:
     current = collection.fit()
     ratio, n_groups = current.array("explained_variance_ratio"), len(current.array("counts"))
     labels, live = current.labels(), collection.live_rows()
@@ -672,6 +678,8 @@ def _report(collection: Collection, *, up_to_date: bool) -> FitReport:
         components=len(ratio),
         explained_variance_ratio=float(ratio.sum()),
         sizes=sizes.tolist(),
+        embedded=embedded.pictures,
+        from_thumbnails=embedded.from_thumbnails,
         peak_bytes=peak_bytes(),
         **{name: current.attributes[name] for name in _DESCRIBED},
     )

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from streamcluster.config import StatusSettings
 from streamcluster.errors import SourceError
 from streamcluster.jobs.ingest import known_pictures, known_rejects
@@ -14,6 +16,7 @@ from streamcluster.runtime.progress import Progress
 from streamcluster.sources.scan import Patterns, Scan, check_source
 from streamcluster.store.collection import Collection, open_collection
 from streamcluster.store.durable import files_below
+from streamcluster.store.embeddings import Embeddings
 from streamcluster.store.table import LIVE
 
 
@@ -26,6 +29,17 @@ class FitStatus:
     pictures: int
     clusters: int
     recipe: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingStatus:
+    """What one model made of the pictures: `width` numbers each, of so many rows, in so many bytes."""
+
+    name: str
+    model: str
+    width: int
+    pictures: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,7 @@ class StatusReport:
     unreachable: list[str]
     current_fit: str | None
     fits: list[FitStatus]
+    embeddings: list[EmbeddingStatus]
     pixel_bytes: int
     catalog_bytes: int
     fit_bytes: int
@@ -90,6 +105,7 @@ def status(settings: StatusSettings, *, progress: Progress | None = None) -> Sta
         waiting_for_fit=counts.live - counts.grouped,
         current_fit=collection.current_fit,
         fits=[_describe_fit(collection, name) for name in collection.fits()],
+        embeddings=[_describe_embeddings(collection, found) for found in collection.all_embeddings()],
         pixel_bytes=_folder_bytes(os.path.join(collection.root, "pixels")),
         catalog_bytes=sum(_folder_bytes(os.path.join(collection.root, name)) for name in ("catalog", "rejects")),
         fit_bytes=_folder_bytes(os.path.join(collection.root, "fits")),
@@ -127,6 +143,11 @@ def _describe_fit(collection: Collection, name: str) -> FitStatus:
     attributes = fit.attributes
     clusters = len(fit.array("counts"))
     return FitStatus(name, attributes["mode"], attributes["pictures"], clusters, attributes["recipe"])
+
+
+def _describe_embeddings(collection: Collection, found: Embeddings) -> EmbeddingStatus:
+    n_made = int(np.count_nonzero(found.origins(collection.n_rows)))
+    return EmbeddingStatus(found.name, found.attributes["model"], found.width, n_made, _folder_bytes(found.folder))
 
 
 def _list_rejects(collection: Collection) -> dict[str, str]:

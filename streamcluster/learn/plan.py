@@ -45,7 +45,7 @@ class Work:
     n_rows: int
     n_live: int
     block_rows: int
-    thumbnail_bytes: int
+    block_bytes: int
     n_features: int
     temporary_bytes: int
     n_components: int | None
@@ -122,7 +122,7 @@ def _bytes(work: Work, plan: Plan, n_workers: int) -> int:
 
 def _others(work: Work, n_components: int, n_workers: int) -> int:
     """Return what is taken all the time, and by tasks that make features: one a worker, and one that is taken in."""
-    task = 2 * work.block_rows * work.thumbnail_bytes + 2 * 4 * _task_rows(work) * work.n_features
+    task = 2 * work.block_bytes + 2 * 4 * _task_rows(work) * work.n_features
     in_flight = (n_workers + 1) * (task + work.temporary_bytes)
     return LIBRARY_BYTES + ROW_BYTES * work.n_rows + 4 * n_components * work.n_features + in_flight
 

@@ -29,6 +29,7 @@ from streamcluster.runtime.locks import exclusive
 from streamcluster.runtime.memory import MIB
 from streamcluster.runtime.paths import decode_path, encode_path, printable, system_path
 from streamcluster.store.durable import files_below, flush, flush_files, remove_partial_files, writing_to
+from streamcluster.store.embeddings import Embeddings, create_embeddings, find_embeddings
 from streamcluster.store.fits import Fit, FitDraft, fit_name
 from streamcluster.store.table import (
     CHUNK_KEYS,
@@ -199,6 +200,29 @@ class Collection:
         names = sorted(filter(str.isdecimal, os.listdir(os.path.join(self.root, "fits"))))
         return [name for name in names if self.current_fit and int(name) <= int(self.current_fit)]
 
+    def embeddings(self, name: str) -> Embeddings | None:
+        """Return what the model of this name made, None if nothing."""
+        parent = self._embeddings_group()
+        return None if parent is None else find_embeddings(parent, self._embeddings_folder(name), name)
+
+    def all_embeddings(self) -> list[Embeddings]:
+        """Return what all models made, by name."""
+        folder = self._embeddings_folder()
+        names = sorted(os.listdir(folder)) if self._embeddings_group() is not None else []
+        found = (self.embeddings(name) for name in names if os.path.isdir(os.path.join(folder, name)))
+        return [embeddings for embeddings in found if embeddings is not None]
+
+    def _embeddings_folder(self, *name: str) -> str:
+        return os.path.join(self.root, "embeddings", *name)
+
+    def _embeddings_group(self) -> zarr.Group | None:
+        """Return the group of all embeddings; None where there is none yet, or a kill came while it was made."""
+        try:
+            group = self._group.get("embeddings")
+        except ValueError:
+            return None
+        return group if isinstance(group, zarr.Group) else None
+
     def grouped_pictures(self) -> Iterator[GroupedPicture]:
         """Yield the live pictures that the current fit labelled, in row order."""
         return self._pictures(LIVE, grouped=True)
@@ -311,6 +335,17 @@ class CollectionWriter(Collection):
         kept = tuple(source for source in merged if source not in set(map(encode_path, absent)))
         if (kept, include, exclude) != (self.pointer.sources, self.pointer.include, self.pointer.exclude):
             self._commit(sources=kept, include=include, exclude=exclude)
+
+    def make_embeddings(self, name: str, width: int, attributes: dict[str, Any]) -> Embeddings:
+        """Return the embeddings of this name, new ones if there are none, with room for all rows."""
+        with self.writing():
+            found = self.embeddings(name)
+            if found is None:
+                parent = self._embeddings_group() or self._group.create_group("embeddings", overwrite=True)
+                flush_files([os.path.join(self._embeddings_folder(), "zarr.json")], self.root)
+                found = create_embeddings(parent, self._embeddings_folder(name), name, width, attributes)
+            found.make_room(self.n_rows)
+        return found
 
     def writing(self) -> AbstractContextManager[None]:
         """Turn a write that the disk refuses inside a `with` block into a StoreWriteError; drafts do not themselves."""
