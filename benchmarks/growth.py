@@ -23,7 +23,7 @@ from streamcluster.runtime.memory import MIB
 from streamcluster.store.collection import open_collection
 
 ROWS = (125_000, 250_000, 500_000, 1_000_000)
-BUDGET = "512MiB"
+BUDGET = "1GiB"
 #: Side of the thumbnails: small ones, so that a million take 0.8 GB of disk.
 SIDE = 16
 #: Real pictures that rows are blended from, and what is added to each value.

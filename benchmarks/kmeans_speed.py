@@ -45,7 +45,7 @@ def measure(work: Path) -> list[str]:
         f"### k-means, {N_PICTURES:,} rows of 100 scores sorted by folder, {N_CLUSTERS} clusters",
         "",
         "Pictures lie as in a folder for each kind of product, all variants of a photograph together. `streamcluster`",
-        "is all that `fit` does between scores and labels: micro-clusters and their tree, mini-batches from a sample,",
+        "is all that `fit` does from stored scores to groups: micro-clusters and their tree, mini-batches from a sample,",
         "Lloyd passes from the better of the two; scores are read from the store. `KMeans` has `n_init=1`, `k-means++`",
         f"and the same float32 rows in memory. Fresh processes that take turns, {ROUNDS} rounds, a seed each for",
         "`KMeans`; each may use all cores (ours threads with one BLAS thread each, scikit-learn OpenMP). Inertia is",
@@ -70,7 +70,7 @@ def _plot(ours: Sequence[dict[str, float]], theirs: Sequence[dict[str, float]]) 
     seconds = [statistics.median(run["seconds"] for run in ours), *(run["seconds"] for run in theirs)]
     return save_bars(
         "kmeans",
-        {"seconds": {"": seconds}, "inertia above the best run of KMeans, per cent (target: 1)": {"": worse}},
+        {"seconds": {"": seconds}, "inertia above the best run of KMeans, %": {"": worse}},
         list(runs),
     )
 

@@ -77,7 +77,8 @@ def _draw_bars(axes: Axes, bars: Mapping[str, Sequence[float]], n_groups: int) -
         at = [group + i * height for group in range(n_groups)]
         drawn = axes.barh(at, values, height * 0.92, color=color, label=label)
         axes.bar_label(drawn, fmt="{:.3g}", padding=3)
-    axes.margins(x=0.12)
+    axes.margins(x=0.18)
+    axes.set_axisbelow(True)
     axes.grid(visible=False, axis="y")
 
 

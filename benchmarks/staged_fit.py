@@ -36,13 +36,13 @@ class Clock(Progress):
 
 
 def main(store: str, *settings: str) -> None:
-    """Fit, and print the report with `stages`, and `grouping`: all that lies between scores and labels."""
+    """Fit, and print the report with `stages`, and `grouping`: from micro-clusters to the last Lloyd pass."""
     settle_allocator()
     clock = Clock()
     given = dict(setting.split("=") for setting in settings)
     report = fit(FitSettings.from_mapping({"store": store, **given}), progress=clock)
     stages = {name: clock.ended[name] - began for name, began in clock.began.items()}
-    grouping = clock.began["labels"] - clock.ended["scores"]
+    grouping = clock.began["labels"] - clock.began["micro-clusters"]
     print(json.dumps(msgspec.to_builtins(report) | {"stages": stages, "grouping": grouping}))
 
 
