@@ -44,12 +44,12 @@ def measure(work: Path) -> list[str]:
     lines = [
         f"### k-means, {N_PICTURES:,} rows of 100 scores sorted by folder, {N_CLUSTERS} clusters",
         "",
-        "Pictures lie as in a folder for each kind of product, all variants of a photograph together. `streamcluster`",
-        "is all that `fit` does from stored scores to groups: micro-clusters and their tree, mini-batches from a sample,",
-        "Lloyd passes from the better of the two; scores are read from the store. `KMeans` has `n_init=1`, `k-means++`",
-        f"and the same float32 rows in memory. Fresh processes that take turns, {ROUNDS} rounds, a seed each for",
-        "`KMeans`; each may use all cores (ours threads with one BLAS thread each, scikit-learn OpenMP). Inertia is",
-        "measured alike for both, in relation to the best of those runs of `KMeans`.",
+        "Pictures lie as in a folder for each kind of product, all variants of a photograph together. `streamcluster`"
+        " is all that `fit` does from stored scores to groups: micro-clusters and their tree, mini-batches from a"
+        " sample, Lloyd passes from the better of the two. `KMeans` has `n_init=1`, `k-means++` and the same float32"
+        f" rows in memory. Fresh processes that take turns, {ROUNDS} rounds, a seed each for `KMeans`; each may use all"
+        " cores (ours threads with one BLAS thread each, scikit-learn OpenMP). Inertia is measured alike for both, in"
+        " relation to the best of those runs of `KMeans`.",
         "",
         "| | seconds, median | of one `KMeans` run | inertia, best | inertia, worst |",
         "|---|---|---|---|---|",

@@ -50,35 +50,40 @@ class Forecast:
     peak_bytes: float
 
 
-Runs = dict[str, dict[int, Run]]
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The runs of one number of pictures, by name, and why the script was left out, if it was."""
+
+    runs: Mapping[str, Run]
+    skipped: str
+
+
+SAME, DEFAULT, CLASSIC = "streamcluster, the script's settings", "streamcluster, its defaults", "in-memory script"
+
+Sizes = dict[int, Size]
 
 
 def measure(work: Path) -> list[str]:
     """Return the lines of the report, and draw their plot."""
-    runs, skipped = _run_sizes(work)
-    return [*_report_sizes(runs, skipped), "", _plot(runs), "", *_measure_defaults(work)]
+    sizes: Sizes = {}
+    for n in SIZES:
+        sizes[n] = run_size(work, n, sizes)
+    return [*report_sizes(sizes), "", *measure_defaults(work)]
 
 
-def _run_sizes(work: Path) -> tuple[Runs, list[str]]:
-    runs: Runs = {name: {} for name in (SAME, DEFAULT, CLASSIC)}
-    skipped: list[str] = []
-    for n, n_rounds in SIZES.items():
-        folder = make_pictures(work / f"pictures-{n}", n)
-        ways: dict[str, Callable[[], Run]] = {
-            SAME: lambda folder=folder: run_ours(work, folder, CLASSIC_OPTIONS),
-            DEFAULT: lambda folder=folder: run_ours(work, folder, ()),
-            CLASSIC: lambda folder=folder: run_classic(work, folder),
-        }
-        if reason := _reason_to_skip(runs[CLASSIC], n):
-            skipped.append(f"The script was left out at {n:,} pictures: {reason}.")
-            del ways[CLASSIC]
-        rounds = [{name: run() for name, run in ways.items()} for _ in range(n_rounds)]
-        for name in ways:
-            runs[name][n] = _middle([r[name] for r in rounds])
-    return runs, skipped
-
-
-SAME, DEFAULT, CLASSIC = "streamcluster, the script's settings", "streamcluster, its defaults", "in-memory script"
+def run_size(work: Path, n: int, smaller: Sizes) -> Size:
+    """Run all ways for n pictures; the script only where its growth up to there allows it."""
+    folder = make_pictures(work / f"pictures-{n}", n)
+    ways: dict[str, Callable[[], Run]] = {
+        SAME: lambda: run_ours(work, folder, CLASSIC_OPTIONS),
+        DEFAULT: lambda: run_ours(work, folder, ()),
+        CLASSIC: lambda: run_classic(work, folder),
+    }
+    skipped = _reason_to_skip({m: size.runs[CLASSIC] for m, size in smaller.items() if CLASSIC in size.runs}, n)
+    if skipped:
+        del ways[CLASSIC]
+    rounds = [{name: run() for name, run in ways.items()} for _ in range(SIZES[n])]
+    return Size({name: _middle([r[name] for r in rounds]) for name in ways}, skipped)
 
 
 def run_ours(work: Path, folder: Path, options: tuple[object, ...]) -> Run:
@@ -127,22 +132,27 @@ def _reason_to_skip(runs: Mapping[int, Run], n: int) -> str:
     return ""
 
 
-def _report_sizes(runs: Runs, skipped: list[str]) -> list[str]:
+def report_sizes(sizes: Sizes) -> list[str]:
+    """Return the lines about the numbers of pictures, and draw their plot."""
     lines = [
         "### The whole way, against the usual in-memory script",
         "",
-        f"`benchmarks/classic.py` reads all pictures with OpenCV, makes one float64 table of 64 by 64 RGB, runs"
+        "`benchmarks/classic.py` reads all pictures with OpenCV, makes one float64 table of 64 by 64 RGB, runs"
         f" scikit-learn's `PCA({N_COMPONENTS})` and `KMeans({N_CLUSTERS})`, and copies the files. Against it `ingest`,"
         f" `fit` and `export`, with `{' '.join(map(str, CLASSIC_OPTIONS))}` and with the defaults. Fresh processes that"
-        " take turns, wall seconds with start and imports, medians of"
-        f" {max(SIZES.values())} rounds up to 5,000 pictures and one round above; the peak is that of the largest"
-        " process.",
+        f" take turns, wall seconds with start and imports, medians of {max(SIZES.values())} rounds up to 5,000"
+        " pictures and one round above; the peak is that of the largest process.",
         "",
         "| pictures | | seconds | ingest, fit, export | pictures a second | faster | peak | of the script's |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    lines += [_line(n, name, runs[name][n], runs[CLASSIC].get(n)) for n in SIZES for name in runs if n in runs[name]]
-    return [*lines, *(["", *skipped] if skipped else [])]
+    lines += [
+        _line(n, name, run, size.runs.get(CLASSIC)) for n, size in sizes.items() for name, run in size.runs.items()
+    ]
+    skipped = [
+        f"The script was left out at {n:,} pictures: {size.skipped}." for n, size in sizes.items() if size.skipped
+    ]
+    return [*lines, "", *skipped, *([""] if skipped else []), _plot(sizes)]
 
 
 def _line(n: int, name: str, run: Run, classic: Run | None) -> str:
@@ -155,13 +165,15 @@ def _line(n: int, name: str, run: Run, classic: Run | None) -> str:
     )
 
 
-def _plot(runs: Runs) -> str:
-    seconds = {name: {n: run.seconds for n, run in sizes.items()} for name, sizes in runs.items()}
-    peaks = {name: {n: run.peak_bytes / MIB for n, run in sizes.items()} for name, sizes in runs.items()}
+def _plot(sizes: Sizes) -> str:
+    runs = {name: {n: s.runs[name] for n, s in sizes.items() if name in s.runs} for name in (SAME, DEFAULT, CLASSIC)}
+    seconds = {name: {n: run.seconds for n, run in found.items()} for name, found in runs.items()}
+    peaks = {name: {n: run.peak_bytes / MIB for n, run in found.items()} for name, found in runs.items()}
     return save_lines("pipeline", {"seconds, from folder to groups": seconds, "peak memory, MiB": peaks}, "pictures")
 
 
-def _measure_defaults(work: Path) -> list[str]:
+def measure_defaults(work: Path) -> list[str]:
+    """Return the lines about the default settings, in relation to a loop that only decodes."""
     folder = make_pictures(work / f"pictures-{DEFAULT_PICTURES}", DEFAULT_PICTURES)
     loop = ("-m", "benchmarks.bare_loop", folder, "IMREAD_COLOR", os.cpu_count())
     rounds = [(run_python(*loop).seconds, run_ours(work, folder, ())) for _ in range(DEFAULT_ROUNDS)]
