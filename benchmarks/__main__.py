@@ -1,51 +1,44 @@
-"""Run every measurement and write `docs/benchmarks.md`. `python -m benchmarks [FOLDER]` keeps its files in FOLDER."""
+"""Measure and write `docs/benchmarks.md`: all parts, or those that are named.
+
+`python -m benchmarks [--work FOLDER] [PART ...]`
+"""
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
-import tempfile
-from importlib.metadata import version
+import argparse
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import choose_k, ingest_speed, memory, pca_speed, quality
+from benchmarks import WORK, choose_k, growth, ingest_speed, kmeans_speed, memory, pca_speed, pipeline, quality
+from benchmarks.report import write_section
 
-REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-LIBRARIES = ("numpy", "opencv-python-headless", "zarr", "dask", "scikit-learn")
+#: Each returns the lines of its section, in this order; they keep pictures and stores in the folder that they get.
+PARTS: dict[str, Callable[[Path], list[str]]] = {
+    "ingest": lambda work: ingest_speed.measure(work, 50_000),
+    "memory": lambda work: memory.measure(work, 5_000, 60_000),
+    "pca": pca_speed.measure,
+    "kmeans": kmeans_speed.measure,
+    "pipeline": pipeline.measure,
+    "growth": growth.measure,
+    "quality": quality.measure,
+    "choose_k": choose_k.measure,
+}
 
 
-def describe_machine() -> str:
-    """Return what the numbers were measured on."""
-    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}; {libraries}."
-
-
-def main(work: Path) -> None:
-    """Measure, print and write."""
-    lines = [
-        "# Benchmarks",
-        "",
-        f"`make bench`, on {describe_machine()}",
-        "Trust the ratios: the machine is shared.",
-        "",
-    ]
-    for measured in (
-        ingest_speed.measure(work, 50_000),
-        memory.measure(work, 5_000, 60_000),
-        pca_speed.measure(work),
-        quality.measure(work),
-        choose_k.measure(work),
-    ):
-        lines += [*measured, ""]
-        print("\n".join(measured), flush=True)
-    REPORT.write_text("\n".join(lines), encoding="utf-8")
+def main() -> None:
+    """Measure, print and write, a part at a time."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, and write docs/benchmarks.md.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; by default all")
+    parser.add_argument("--work", type=Path, default=WORK, metavar="FOLDER", help="keep files here")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    for part in arguments.parts or PARTS:
+        lines = PARTS[part](arguments.work)
+        print("\n".join([*lines, ""]), flush=True)
+        write_section(part, lines, tuple(PARTS))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            main(Path(folder))
+    main()

@@ -90,7 +90,7 @@ def _agreement(micro: MicroClusters, classes: list[str], n_groups: int) -> str:
 
 
 def _scores(work: Path, name: str, features: str) -> tuple[NDArray[np.float64], list[str]]:
-    """Return the scores of a fit of one of the sets, half-whitened and of unit length, and the class of each row."""
+    """Return the scores of a fit of one of the sets, and the class of each row."""
     store, folder = work / f"{name}.zarr", (SHARED.parent / name).resolve()
     run_command("ingest", folder, "--store", store)
     run_command("fit", "--store", store, "--features", features, "--components", 100, "--clusters", SETS[name])
@@ -98,9 +98,7 @@ def _scores(work: Path, name: str, features: str) -> tuple[NDArray[np.float64], 
     paths = [Path(decode_path(path)).relative_to(folder).as_posix() for path in collection.catalog.column("path")]
     with (folder / "truth.csv").open(encoding="utf-8") as file:
         class_of = {line["path"]: line["label"] for line in csv.DictReader(file)}
-    scores = collection.fit().array("scores").astype(np.float64)
-    scores /= scores.var(axis=0) ** 0.25
-    return scores / np.linalg.norm(scores, axis=1, keepdims=True), [class_of[path] for path in paths]
+    return collection.fit().array("scores").astype(np.float64), [class_of[path] for path in paths]
 
 
 def find_micro_clusters(rows: NDArray[np.float64], m: int) -> MicroClusters:

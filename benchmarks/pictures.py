@@ -14,14 +14,20 @@ SHARED = Path(__file__).parent.parent.parent / "shared" / "data" / "clothing"
 SIDE = 256
 
 
+def list_originals() -> list[Path]:
+    """Return the shared photographs; they lie in a folder for each kind of product."""
+    originals = sorted(SHARED.rglob("*.jpg"))
+    if not originals:
+        sys.exit(f"{SHARED} has no photographs; the benchmarks need them")
+    return originals
+
+
 def make_pictures(folder: Path, n: int) -> Path:
     """Write n JPEG files of 256 by 256 pixels into folders of 1,000 below `folder`, and return it.
 
     File i is the same in every run: a photograph, cropped, perhaps mirrored, lighter or darker, by a seeded generator.
     """
-    originals = sorted(SHARED.rglob("*.jpg"))
-    if not originals:
-        sys.exit(f"{SHARED} has no photographs; the benchmarks need them")
+    originals = list_originals()
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda i: _make_picture(folder, i, originals), range(n)))
     return folder

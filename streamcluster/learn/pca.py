@@ -249,7 +249,9 @@ def _leading(basis: Array, values: Array, rows: Array, n: int) -> tuple[Array, A
     of_basis[:, :strong] += mixing[:, k:] @ taken
     new = np.empty((n, n_features), rows.dtype)
     np.matmul(mixing[:, k:].astype(rows.dtype), rows, out=new[:sound])
-    new[:sound] += of_basis.astype(rows.dtype) @ basis
+    narrow = of_basis.astype(rows.dtype)
+    for tile in tile_rows(n_features, TILE_FEATURES) if k else ():
+        new[:sound, tile] += narrow @ basis[:, tile]
     return _with_signs(_right_angles(new, sound)), found, squares
 
 
@@ -300,7 +302,7 @@ def _is_few(n: int, size: int) -> bool:
 
 
 def _right_angles(vectors: Array, sound: int) -> Array:
-    """Return orthonormal rows, of which the first `sound` span what those span; the others are made up.
+    """Make rows orthonormal, in place, and return them: the first `sound` span what they did, the others are made up.
 
     By Cholesky's factor of their Gram matrix (CholeskyQR; Yamamoto et al., "Roundoff error analysis of the CholeskyQR2
     algorithm", ETNA 2015), which is a third of the work of a QR decomposition. Its triangle leaves the first rows to
@@ -314,16 +316,16 @@ def _right_angles(vectors: Array, sound: int) -> Array:
         gram = _products(vectors, precision)
         if np.abs(gram - identity).max() <= RIGHT_ANGLE:
             break
-        inverse = solve_triangular(np.linalg.cholesky(gram), identity, lower=True)
-        vectors = inverse.astype(vectors.dtype) @ vectors
+        inverse = solve_triangular(np.linalg.cholesky(gram), identity, lower=True).astype(vectors.dtype)
+        for tile in tile_rows(vectors.shape[1], TILE_FEATURES):
+            vectors[:, tile] = inverse @ vectors[:, tile]
     return vectors
 
 
 def _with_signs(vectors: Array) -> Array:
     """Return rows whose largest entry is positive, as scikit-learn's `svd_flip` has them."""
-    largest = np.abs(vectors).argmax(axis=1)
-    signs = np.sign(vectors[np.arange(len(vectors)), largest])
-    vectors *= np.where(signs == 0, 1, signs)[:, None]
+    negative = -vectors.min(axis=1) > vectors.max(axis=1)
+    vectors *= np.where(negative, -1, 1).astype(vectors.dtype)[:, None]
     return vectors
 
 
@@ -423,7 +425,7 @@ def learning_bytes(learner: Learner, n_features: int, n_components: int, batch_r
         return 8 * (squares * n_features**2 + batch_rows * n_features + n_components * n_features)
     rows = min(batch_rows + n_components + 1, n_features)
     wide = 8 * (batch_rows + n_components) * min(TILE_FEATURES, n_features)
-    return 4 * (batch_rows + 1 + 4 * n_components) * n_features + 8 * 3 * rows**2 + 2 * wide
+    return 4 * (batch_rows + 1 + 2 * n_components) * n_features + 8 * 3 * rows**2 + 2 * wide
 
 
 def learn_components(
