@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.pictures import make_pictures
 from benchmarks.process import run_command, run_python
 
-ROUNDS = 5
+ROUNDS = 3
 FLAGS = ("IMREAD_COLOR", "IMREAD_REDUCED_COLOR_2")
 
 

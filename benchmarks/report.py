@@ -51,9 +51,10 @@ def read_sections(text: str) -> dict[str, str]:
 
 
 def write_section(part: str, lines: Sequence[str], order: Sequence[str]) -> None:
-    """Put the lines of a part into the report; sections stand in the order given, others stay as they are."""
+    """Put the lines of a part into the report; sections stand in the order given, and others after them."""
     sections = read_sections(REPORT.read_text(encoding="utf-8")) if REPORT.exists() else {}
     sections[part] = "\n".join(lines).strip()
     preamble = f"# Benchmarks\n\n`make bench`, on {describe_machine()}\nTrust the ratios: the machine is shared.\n"
-    kept = [f"{_MARK.format(name)}\n\n{sections[name]}\n" for name in order if name in sections]
+    names = [name for name in order if name in sections] + [name for name in sections if name not in order]
+    kept = [f"{_MARK.format(name)}\n\n{sections[name]}\n" for name in names]
     REPORT.write_text("\n".join([preamble, *kept]), encoding="utf-8")
