@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Files, or seconds, between two commits; a commit takes some 50 ms.
-COMMIT_FILES = 4096
+COMMIT_FILES = 8192
 COMMIT_SECONDS = 10.0
 #: Blocks being packed, written and compressed at the same time.
 BLOCKS_IN_MEMORY = 6
