@@ -10,6 +10,7 @@ import statistics
 import sys
 from pathlib import Path
 
+from benchmarks import WORK
 from benchmarks.pictures import make_pictures
 from benchmarks.process import run_command, run_python
 
@@ -52,4 +53,4 @@ def _one_round(folder: Path, store: Path, threads: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print("\n".join(measure(Path("/tmp/streamcluster-bench"), int(sys.argv[1]) if len(sys.argv) > 1 else 50_000)))
+    print("\n".join(measure(WORK, int(sys.argv[1]) if len(sys.argv) > 1 else 50_000)))

@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from benchmarks import WORK
 from benchmarks.pictures import make_pictures
 from benchmarks.process import run_command
 
@@ -47,4 +48,4 @@ def _peaks(work: Path, n: int) -> dict[str, int]:
 
 if __name__ == "__main__":
     sizes = [int(argument) for argument in sys.argv[1:]] or [5_000, 60_000]
-    print("\n".join(measure(Path("/tmp/streamcluster-bench"), *sizes)))
+    print("\n".join(measure(WORK, *sizes)))

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from sklearn.decomposition import IncrementalPCA
 from threadpoolctl import threadpool_limits
 
+from benchmarks import WORK
 from benchmarks.pictures import make_pictures
+from benchmarks.plots import save_bars
 from benchmarks.process import run_command, run_python
 from streamcluster.learn.pca import GramPCA
 from streamcluster.runtime.blocks import tile_rows
@@ -44,12 +46,15 @@ def measure(work: Path) -> list[str]:
         "| components | rows a batch | BLAS threads | | seconds | memory | orthonormal to | outside |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    medians: dict[str, dict[str, list[float]]] = {key: {name: [] for name in LEARNERS} for key in ("seconds", "bytes")}
     for k, rows, threads in CASES:
         rounds = [_one_round(k, rows, threads, store) for _ in range(ROUNDS)]
         exact = _exact_components(k, rows, store)
         found = {name: np.load(_saved(store, name, k)).astype(np.float64) for name in LEARNERS}
         for name in LEARNERS:
-            seconds, memory = (statistics.median(r[name][key] for r in rounds) for key in ("seconds", "bytes"))
+            for key, values in medians.items():
+                values[name].append(statistics.median(r[name][key] for r in rounds))
+            seconds, memory = (values[name][-1] for values in medians.values())
             off = np.abs(found[name] @ found[name].T - np.eye(k)).max()
             outside = np.linalg.norm(found[name] - (found[name] @ exact.T) @ exact) / np.sqrt(k)
             lines.append(
@@ -64,7 +69,13 @@ def measure(work: Path) -> list[str]:
             f"| | | | **{faster:.1f}× faster, {leaner:.0%} of the memory**, variance ratios within {apart:.0e} "
             "| | | | |"
         )
-    return lines
+    return [*lines, "", _plot(medians["seconds"], medians["bytes"])]
+
+
+def _plot(seconds: dict[str, list[float]], n_bytes: dict[str, list[float]]) -> str:
+    memory = {name: [value / MIB for value in values] for name, values in n_bytes.items()}
+    labels = [f"{k:,} components, {threads} thread{'s' * (threads > 1)}" for k, _, threads in CASES]
+    return save_bars("pca", {"seconds an update": seconds, "memory that learning adds, MiB": memory}, labels)
 
 
 def _one_round(k: int, rows: int, threads: int, store: Path) -> dict[str, Any]:
@@ -105,7 +116,7 @@ def learn(name: str, k: int, rows: int, store: Path) -> dict[str, object]:
 
 if __name__ == "__main__":
     if len(sys.argv) == 1:
-        print("\n".join(measure(Path("/tmp/streamcluster-bench"))))
+        print("\n".join(measure(WORK)))
     else:
         learner, components, batch_rows, blas_threads, path = sys.argv[1:]
         with threadpool_limits(int(blas_threads)):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
+from benchmarks import WORK
 from benchmarks.pictures import SHARED
 from streamcluster import FitSettings, IngestSettings, fit, ingest, open_collection
 from streamcluster.learn.features import SPACES
@@ -171,4 +172,4 @@ def _measure_darkened(work: Path, sets: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(measure(Path("/tmp/streamcluster-bench"), sys.argv[1:] or tuple(CLUSTERS))))
+    print("\n".join(measure(WORK, sys.argv[1:] or tuple(CLUSTERS))))

@@ -4,7 +4,7 @@
     blocks ─features, scaled─▶ shuffled batches ─partial_fit─▶ components
     blocks ─features, scaled─▶ project, whiten ─▶ scores
     scores ─▶ micro-clusters ─▶ Ward tree
-    scores ─▶ first centres on a sample ─▶ partial_fit on shuffled batches ─▶ Lloyd passes ─▶ labels, distances
+    cut of the tree, or for many groups a sample ─▶ partial_fit on shuffled batches ─▶ Lloyd passes ─▶ labels, distances
 
 The first fit, and one that is asked to be full, learns from all pictures. A later one goes on from the fit before with
 the pictures that came since, so that groups stay what they are. Each stage is written as it ends, so a run that was
@@ -73,7 +73,9 @@ MINI_BATCH_PASSES = 3
 MICRO_CLUSTERS = 512
 ROWS_PER_MICRO_CLUSTER = 4
 MICRO_PASSES = 2
-#: Leaves that the tree has for each group, at least, where a cut of it is a start for k-means.
+#: Leaves that the tree has for each group, at least, where k-means starts from a cut of it. Inertia in the end, as a
+#: share of the best of five full-batch KMeans runs, on five sets of 400 to 50,000 pictures, 5 to 128 groups: 0.97 to
+#: 1.008 from a cut, 0.994 to 1.031 from mini-batches.
 MICRO_CLUSTERS_PER_GROUP = 2
 #: A picture is far from every group if it is farther from its centre than this share of those learned from.
 FAR_SHARE = 0.99
@@ -487,13 +489,12 @@ class Fitting:
         if self._mode == "update":
             return self._update_groups(scores, live)
         clusters = self._settings.recut or self._settings.clusters
-        if clusters == "auto" or self._mode == "recut":
-            starts = [self._cut(draft, clusters)]
+        if clusters == "auto" or self._mode == "recut" or self._tree_is_fine_enough(draft, clusters):
+            centers = self._cut(draft, clusters)
         else:
-            starts = [self._from_batches(scores, clusters), *self._from_tree(draft, clusters)]
+            centers = self._from_batches(scores, clusters)
         with self._progress.stage("Lloyd passes", LLOYD_PASSES, "passes"):
-            best = min(starts, key=lambda centers: self._pass(scores, live, centers).inertia)
-            return self._iterate(scores, live, best)
+            return self._iterate(scores, live, centers)
 
     def _from_batches(self, scores: da.Array, clusters: int) -> Centers:
         rng = self._random(2)
@@ -502,10 +503,8 @@ class Fitting:
             batches = self._watched(self._score_batches(scores, rng, clusters, MINI_BATCH_PASSES))
             return learn_centers(batches, centers, self._seed)
 
-    def _from_tree(self, draft: FitDraft, clusters: int) -> Iterator[Centers]:
-        """Yield what a cut gives, where the tree is fine enough: on few pictures it is often the better start."""
-        if MICRO_CLUSTERS_PER_GROUP * clusters <= draft.array("micro_counts").shape[0]:
-            yield self._cut(draft, clusters)
+    def _tree_is_fine_enough(self, draft: FitDraft, clusters: int) -> bool:
+        return MICRO_CLUSTERS_PER_GROUP * clusters <= draft.array("micro_counts").shape[0]
 
     def _cut(self, draft: FitDraft, clusters: int | Literal["auto"]) -> Centers:
         """Return the centres of the groups that a cut through the tree gives."""
