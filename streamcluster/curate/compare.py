@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamcluster.curate.views import VIEW_SIDE, VIEWS, Floats, averaging, describe
+from streamcluster.curate.views import VIEW_SIDE, VIEWS, Floats, averaging, describe, halved
 
 #: A pair whose measures all reach these limits differs by 1. Measured, see docs/benchmarks.md.
 STRUCTURE_LIMIT: Final = 0.15
@@ -34,7 +34,7 @@ FAR: Final = np.float32(100.0)
 #: Steps of the search for how one picture lies in the other, at 16 and at 32 pixels.
 COARSE_STEPS, FINE_STEPS = 6, 5
 #: 1 minus the correlation at 16 pixels from which on a pair is not looked at closer.
-HOPELESS: Final = 0.1
+HOPELESS: Final = 0.25
 
 #: Blocks of a picture each way, for `structure`.
 BLOCKS: Final = 8
@@ -42,7 +42,7 @@ BLOCKS: Final = 8
 NOISE_VARIANCE, STRUCTURE_VARIANCE = 2.0, 25.0
 #: Blocks with a structure that a picture must have to be told from others.
 LEAST_BLOCKS: Final = 2.0
-#: Steps of chroma, halved as `chroma_of` does, that no function of the luma explains, from which on a picture is coloured.
+#: Steps of chroma that no linear function of the luma explains, halved, from which on a picture is coloured.
 COLOURED: Final = 2.0
 #: Share of the height that a caption may take.
 CAPTION: Final = 0.2
@@ -89,9 +89,9 @@ def differences(
         As `chroma_of` gives it.
     """
     one, other = a.astype(np.float32), b.astype(np.float32)
-    half = _halved(one), _halved(other)
+    half = halved(one), halved(other)
     placed = first_placement(*half)
-    quarter = _mirrored_where(_halved(half[0]), placed.mirrored), _halved(half[1])
+    quarter = _mirrored_where(halved(half[0]), placed.mirrored), halved(half[1])
     found = _refined(*quarter, placed.numbers, COARSE_STEPS)
     near = np.flatnonzero(_coarse_correlation(*quarter, found) > 1 - HOPELESS)
     mirrored = placed.mirrored[near]
@@ -107,10 +107,6 @@ def _spread(values: Floats, rows: NDArray[np.intp], n: int) -> Floats:
     whole = np.full(n, FAR, np.float32)
     whole[rows] = values
     return whole
-
-
-def _halved(luma: Floats) -> Floats:
-    return (luma[:, ::2, ::2] + luma[:, 1::2, ::2] + luma[:, ::2, 1::2] + luma[:, 1::2, 1::2]) * np.float32(0.25)
 
 
 def _mirrored_where(pictures: Floats, mirrored: NDArray[np.bool_]) -> Floats:
