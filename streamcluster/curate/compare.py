@@ -28,11 +28,13 @@ SHAPE_LIMIT: Final = 0.005
 SPOT_LIMIT: Final = 0.35
 FRAME_LIMIT: Final = 0.005
 COLOUR_LIMIT: Final = 0.15
+#: Times that what pictures of different frames differ by counts.
+FRAME_PENALTY: Final = np.float32(2)
 
 #: What a pair differs by that is not worth a closer look.
 FAR: Final = np.float32(100.0)
 #: Steps of the search for how one picture lies in the other, at 16 and at 32 pixels.
-COARSE_STEPS, FINE_STEPS = 6, 5
+COARSE_STEPS, FINE_STEPS = 6, 3
 #: 1 minus the correlation at 16 pixels from which on a pair is not looked at closer.
 HOPELESS: Final = 0.25
 
@@ -72,8 +74,12 @@ class Differences:
     colour: Floats
 
     def largest(self) -> Floats:
-        """Return float32 (n,): the largest of the measures."""
-        return np.maximum.reduce([self.structure, self.shape, self.spot, self.frame, self.colour])
+        """Return float32 (n,): the largest of the measures; of the frame as far as the pictures differ otherwise.
+
+        Two crops of one picture hold neither all of the other, but are the more alike where they overlap.
+        """
+        content = np.maximum.reduce([self.structure, self.shape, self.spot, self.colour])
+        return np.maximum(content, np.minimum(self.frame, FRAME_PENALTY * content))
 
 
 def differences(

@@ -28,7 +28,7 @@ from streamcluster.runtime.scratch import ScratchRows
 
 #: Neighbours of a picture that are looked at, and how alike their descriptors are at least.
 NEIGHBOURS: Final = 8
-LEAST_LIKENESS: Final = 0.85
+LEAST_LIKENESS: Final = 0.88
 #: Times the threshold that a picture may differ from the best of its group.
 GROUP_SLACK: Final = 2.0
 

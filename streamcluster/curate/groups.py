@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from streamcluster.runtime.blocks import tile_rows
+
 Rows = NDArray[np.int32]
 
 #: Says how much pairs of rows differ: int32 (p,), int32 (p,) to float32 (p,).
@@ -15,6 +17,8 @@ Measure = Callable[[Rows, Rows], NDArray[np.float32]]
 
 #: Times that what a group's best picture does not hold is tried anew, among itself.
 ROUNDS = 16
+#: Rows whose neighbours' neighbours are looked through at a time.
+_TILE = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def link(active: NDArray[np.bool_], neighbours: Rows, limit: float, measure: Mea
     active : bool (n,)
         Rows that take part.
     neighbours : int32 (n, k)
-        Rows worth a look, the likest first, -1 where there are no more.
+        Rows worth a look, the likest first, -1 where there are none. Those that turn out to differ become -1.
     limit : float
         What near pairs differ by at most.
     measure : Measure
@@ -95,21 +99,26 @@ def link(active: NDArray[np.bool_], neighbours: Rows, limit: float, measure: Mea
     rows = np.arange(len(active), dtype=np.int32)
     roots = rows
     for place in range(neighbours.shape[1]):
-        one, other = unconnected_pairs(active, neighbours[:, place], roots)
-        near = measure(one, other) <= limit
-        roots = components(len(rows), np.concatenate([rows, one[near]]), np.concatenate([roots, other[near]]))
+        neighbour = neighbours[:, place]
+        one = np.flatnonzero(active & (neighbour >= 0) & active[neighbour] & (roots != roots[neighbour])).astype(
+            np.int32
+        )
+        near = measure(one, neighbour[one]) <= limit
+        roots = components(len(rows), np.concatenate([rows, one[near]]), np.concatenate([roots, neighbour[one[near]]]))
+        neighbours[one[~near], place] = -1
     return roots
 
 
-def unconnected_pairs(active: NDArray[np.bool_], neighbour: Rows, roots: Rows) -> tuple[Rows, Rows]:
-    """Return each pair of an active row and its active neighbour once, the lower row first."""
-    rows = np.flatnonzero(active & (neighbour >= 0)).astype(np.int32)
-    others = neighbour[rows]
-    open_ones = active[others] & (roots[rows] != roots[others])
-    low = np.minimum(rows[open_ones], others[open_ones]).astype(np.int64)
-    high = np.maximum(rows[open_ones], others[open_ones])
-    keys = np.unique(low << 32 | high)
-    return (keys >> 32).astype(np.int32), (keys & 0xFFFFFFFF).astype(np.int32)
+def without_returns(neighbours: Rows) -> None:
+    """Replace by -1, in place, what says of a pair of neighbours again what the other one's row says earlier."""
+    for tile in tile_rows(len(neighbours), _TILE):
+        rows = np.arange(tile.start, tile.stop, dtype=np.int32)
+        for place in range(neighbours.shape[1]):
+            other = neighbours[tile, place]
+            back = (neighbours[other] == rows[:, None]) & (other >= 0)[:, None]
+            where = back.argmax(axis=1)
+            earlier = (where < place) | ((where == place) & (other < rows))
+            neighbours[rows[back.any(axis=1) & earlier], place] = -1
 
 
 def best_of_each(roots: Rows, ranks: Rows) -> Rows:
@@ -144,6 +153,7 @@ def group_rows(
     -------
     int32 (n,), float32 (n,)
     """
+    without_returns(neighbours)
     kept = np.arange(len(active), dtype=np.int32)
     difference = np.zeros(len(active), np.float32)
     for _ in range(ROUNDS):

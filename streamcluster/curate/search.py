@@ -91,9 +91,7 @@ def learn_cells(sample: Floats, n_cells: int, rng: np.random.Generator) -> Float
     return centers
 
 
-def nearest(
-    views: Floats, rows: NDArray[np.int32], cells: Cells, least: float, n_nearest: int
-) -> NDArray[np.int32]:
+def nearest(views: Floats, rows: NDArray[np.int32], cells: Cells, least: float, n_nearest: int) -> NDArray[np.int32]:
     """Return the rows that look most like views of these.
 
     Parameters

@@ -7,12 +7,13 @@ the other, or was put into a border, or has a caption below or above.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+#: float32 arrays, of which NumPy's type stubs take many a product for something else.
+Floats = NDArray[Any]
 
 #: Side of the squares that are compared, in pixels; thumbnails of another size are resampled.
 SIDE: Final = 64
@@ -63,7 +64,8 @@ def luma_of(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if luma.shape[1] != SIDE:
         shrink = averaging(0, 1, luma.shape[1], SIDE)
         luma = shrink @ luma @ shrink.T
-    return np.rint(luma).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.rint(luma).astype(np.uint8)
+    return rounded
 
 
 def chroma_of(thumbnails: NDArray[np.uint8]) -> NDArray[np.int8]:
@@ -72,7 +74,8 @@ def chroma_of(thumbnails: NDArray[np.uint8]) -> NDArray[np.int8]:
     colours = shrink @ np.moveaxis(thumbnails, 3, 1).astype(np.float32) @ shrink.T
     luma = np.einsum("c,ncyx->nyx", _LUMA, colours)
     halves = (colours[:, [0, 2]] - luma[:, None]) / 2
-    return np.rint(np.clip(halves, -127, 127)).astype(np.int8)
+    rounded: NDArray[np.int8] = np.rint(np.clip(halves, -127, 127)).astype(np.int8)
+    return rounded
 
 
 def halved(luma: Floats) -> Floats:

@@ -73,7 +73,7 @@ class ScratchRows:
 
     def append(self, rows: NDArray[np.uint8]) -> None:
         """Write uint8 (m, row_bytes) after what was written before."""
-        rest = memoryview(np.ascontiguousarray(rows)).cast("B")
+        rest = np.ascontiguousarray(rows).data.cast("B")
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
