@@ -34,14 +34,14 @@ FRAME_PENALTY: Final = np.float32(2)
 #: What a pair differs by that is not worth a closer look.
 FAR: Final = np.float32(100.0)
 #: Steps of the search for how one picture lies in the other, at 16 and at 32 pixels.
-COARSE_STEPS, FINE_STEPS = 6, 3
+COARSE_STEPS, FINE_STEPS = 6, 4
 #: 1 minus the correlation at 16 pixels from which on a pair is not looked at closer.
 HOPELESS: Final = 0.25
 
 #: Blocks of a picture each way, for `structure`.
 BLOCKS: Final = 8
 #: Variances, in squared luma steps: of noise, from rounding and compression, and of a block that has a structure.
-NOISE_VARIANCE, STRUCTURE_VARIANCE = 2.0, 25.0
+NOISE_VARIANCE, STRUCTURE_VARIANCE = 2.0, 100.0
 #: Blocks with a structure that a picture must have to be told from others.
 LEAST_BLOCKS: Final = 2.0
 #: Steps of chroma that no linear function of the luma explains, halved, from which on a picture is coloured.
@@ -50,6 +50,8 @@ COLOURED: Final = 2.0
 CAPTION: Final = 0.2
 #: Values near white may have been cut off there.
 WHITE: Final = 250.0
+#: From here on one of the colours may be cut off.
+BRIGHT: Final = 215.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ class Differences:
         Two crops of one picture hold neither all of the other, but are the more alike where they overlap.
         """
         content = np.maximum.reduce([self.structure, self.shape, self.spot, self.colour])
-        return np.maximum(content, np.minimum(self.frame, FRAME_PENALTY * content))
+        result: Floats = np.maximum(content, np.minimum(self.frame, FRAME_PENALTY * content))
+        return result
 
 
 def differences(
@@ -238,7 +241,8 @@ def _correlations(one: Floats, other: Floats, weights: Floats) -> Floats:
     one = one - (_total(weights, one) / total)[:, None, None]
     other = other - (_total(weights, other) / total)[:, None, None]
     energies = _total(weights, one, one) * _total(weights, other, other)
-    return _total(weights, one, other) / np.sqrt(np.maximum(energies, np.float32(1e-3)))
+    result: Floats = _total(weights, one, other) / np.sqrt(np.maximum(energies, np.float32(1e-3)))
+    return result
 
 
 def _bands(side: int) -> NDArray[np.float32]:
@@ -250,7 +254,8 @@ def _bands(side: int) -> NDArray[np.float32]:
 def _coarse_correlation(a: Floats, b: Floats, numbers: Floats) -> Floats:
     warped, inside = _warped(a, numbers)
     bands = _bands(a.shape[1])
-    return np.maximum.reduce([_correlations(warped, b, inside * band[:, None]) for band in bands])
+    result: Floats = np.maximum.reduce([_correlations(warped, b, inside * band[:, None]) for band in bands])
+    return result
 
 
 def _measure(a: Floats, b: Floats, numbers: Floats) -> tuple[Floats, Floats, Floats]:
@@ -310,7 +315,8 @@ def _structure(a: Floats, b: Floats, inside: Floats) -> Floats:
         weight = _total(counted)
         mean = _total(alike, counted) / np.maximum(weight, np.float32(1e-6))
         found.append(np.where(weight >= LEAST_BLOCKS, mean, 0))
-    return np.maximum.reduce(found).astype(np.float32)
+    result: Floats = np.maximum.reduce(found).astype(np.float32)
+    return result
 
 
 def _shape_and_spot(a: Floats, b: Floats, inside: Floats) -> tuple[Floats, Floats]:
@@ -335,7 +341,8 @@ def _frame(numbers: Floats) -> Floats:
     scale, shift = numbers[:, 0::2], numbers[:, 1::2]
     beyond_a = np.maximum(shift + scale - 1, -1 - shift + scale).max(axis=1)
     beyond_b = np.maximum(1 - shift - scale, shift - scale + 1).max(axis=1)
-    return np.maximum(np.minimum(beyond_a, beyond_b), 0) / np.float32(2 * FRAME_LIMIT)
+    result: Floats = np.maximum(np.minimum(beyond_a, beyond_b), 0) / np.float32(2 * FRAME_LIMIT)
+    return result
 
 
 def _colour(a: Floats, b: Floats, a_luma: Floats, b_luma: Floats, numbers: Floats) -> Floats:
@@ -343,6 +350,7 @@ def _colour(a: Floats, b: Floats, a_luma: Floats, b_luma: Floats, numbers: Float
     red, inside = _warped(a[:, 0], numbers)
     blue, _ = _warped(a[:, 1], numbers)
     luma, _ = _warped(a_luma, numbers)
+    inside = inside * ((luma < BRIGHT) & (b_luma < BRIGHT))
     one, other = np.stack([red, blue], axis=1) * inside[:, None], b * inside[:, None]
     coloured = (_own_colour(one, luma, inside) > COLOURED) & (_own_colour(other, b_luma, inside) > COLOURED)
     product, *energies = ((x * y).sum(axis=(1, 2, 3)) for x, y in ((one, other), (one, one), (other, other)))

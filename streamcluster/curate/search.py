@@ -57,7 +57,8 @@ class Cells:
 
 def encode(descriptors: Floats) -> Codes:
     """Return descriptors in a byte for each number, int8."""
-    return np.rint(descriptors * _STEPS).astype(np.int8)
+    codes: Codes = np.rint(descriptors * _STEPS).astype(np.int8)
+    return codes
 
 
 def decode(codes: Codes) -> Floats:
