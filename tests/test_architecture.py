@@ -12,7 +12,7 @@ STOREYS = [
     {"errors"},
     {"config", "runtime"},
     {"sources", "store", "destination"},
-    {"learn"},
+    {"learn", "curate"},
     {"jobs"},
     {"console"},
     {"cli"},

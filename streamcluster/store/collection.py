@@ -29,6 +29,7 @@ from streamcluster.runtime.digests import DIGEST_BYTES
 from streamcluster.runtime.locks import exclusive
 from streamcluster.runtime.memory import MIB
 from streamcluster.runtime.paths import decode_path, encode_path, printable, system_path
+from streamcluster.store.duplicates import StoredDuplicates, write_duplicates
 from streamcluster.store.durable import files_below, flush_files, remove_partial_files, write_file, writing_to
 from streamcluster.store.embeddings import Embeddings, create_embeddings, find_embeddings
 from streamcluster.store.fits import Fit, FitDraft, fit_name
@@ -92,6 +93,7 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
     committed: int = 0
     committed_rejects: int = 0
     current_fit: str | None = None
+    current_duplicates: str | None = None
     sources: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -225,6 +227,11 @@ class Collection:
         except ValueError:
             return None
         return group if isinstance(group, zarr.Group) else None
+
+    def duplicates(self) -> StoredDuplicates | None:
+        """Return what was last found of near-duplicates, None before the first time."""
+        name = self.pointer.current_duplicates
+        return None if name is None else StoredDuplicates(open_subgroup(self._group, f"duplicates/{name}"))
 
     def grouped_pictures(self) -> Iterator[GroupedPicture]:
         """Yield the live pictures that the current fit labelled, in row order."""
@@ -367,6 +374,19 @@ class CollectionWriter(Collection):
         with self.writing():
             draft.finish(attributes)
             self._commit(current_fit=draft.name)
+
+    def publish_duplicates(self, arrays: dict[str, NDArray[Any]], attributes: dict[str, Any]) -> None:
+        """Let this be what is known of near-duplicates, and remove what was known before."""
+        before = self.pointer.current_duplicates
+        name = fit_name(1 if before is None else int(before) + 1)
+        folder = os.path.join(self.root, "duplicates", name)
+        with self.writing():
+            found = self._group.require_group("duplicates").create_group(name, attributes=attributes, overwrite=True)
+            write_duplicates(found, arrays)
+            flush_files(files_below(os.path.dirname(folder)), self.root)
+        self._commit(current_duplicates=name)
+        if before is not None:
+            shutil.rmtree(system_path(os.path.join(self.root, "duplicates", before)), ignore_errors=True)
 
     def prune_fits(self, keep: int) -> None:
         """Remove all but the last `keep` finished fits."""
