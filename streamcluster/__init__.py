@@ -7,8 +7,8 @@
     sc.export(sc.ExportSettings(store="faces.zarr", dest="faces-grouped"))
 
 Each function takes its settings, returns a frozen report, prints nothing, and raises a `StreamclusterError` whose
-message says what to do. Each also takes, by name, a progress reporter, and `ingest`, `fit`, `export` and `run` an
-executor.
+message says what to do. Each also takes, by name, a progress reporter, and `ingest`, `fit`, `duplicates`, `export`
+and `run` an executor.
 Names are imported when they are first used.
 """
 
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from streamcluster.config import (
         DemoSettings,
+        DuplicatesSettings,
         ExportSettings,
         FitSettings,
         IngestSettings,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     )
     from streamcluster.errors import StreamclusterError
     from streamcluster.jobs.demo import DemoReport, demo
+    from streamcluster.jobs.duplicates import DuplicatesReport, duplicates
     from streamcluster.jobs.export import ExportReport, export
     from streamcluster.jobs.fit import FitReport, fit
     from streamcluster.jobs.ingest import IngestReport, ingest
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "config": (
         "DemoSettings",
+        "DuplicatesSettings",
         "ExportSettings",
         "FitSettings",
         "IngestSettings",
@@ -51,6 +54,7 @@ _HOMES = {
     ),
     "errors": ("StreamclusterError",),
     "jobs.demo": ("DemoReport", "demo"),
+    "jobs.duplicates": ("DuplicatesReport", "duplicates"),
     "jobs.export": ("ExportReport", "export"),
     "jobs.fit": ("FitReport", "fit"),
     "jobs.ingest": ("IngestReport", "ingest"),

@@ -308,6 +308,12 @@ _command(
     "Put each picture into the folder of its group, and keep what a person changed there.",
 )
 _command(
+    "duplicates",
+    config.DuplicatesSettings,
+    "streamcluster duplicates --store faces.zarr",
+    "Find pictures that are there twice: the same bytes, or the same picture in another size, crop, format or light.",
+)
+_command(
     "status",
     config.StatusSettings,
     "streamcluster status --store faces.zarr",

@@ -446,6 +446,20 @@ class ExportSettings(JobSettings, frozen=True, kw_only=True):
             raise _missing("store")
 
 
+class DuplicatesSettings(JobSettings, frozen=True, kw_only=True):
+    """Settings of `duplicates`."""
+
+    threshold: Annotated[
+        float,
+        _about(
+            "How much near-duplicates may differ: 1 is at the measured limits, less is stricter, 0 finds the same "
+            "bytes only.",
+            ge=0,
+            le=4,
+        ),
+    ] = 1.0
+
+
 class StatusSettings(Settings, frozen=True, kw_only=True):
     """Settings of `status`."""
 

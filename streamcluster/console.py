@@ -251,6 +251,20 @@ def _fit_lines(report: Any) -> list[str]:
     return lines
 
 
+def _duplicates_lines(report: Any) -> list[str]:
+    again = "up to date: " if report.up_to_date else ""
+    lines = [
+        f"{again}{count(report.pictures, 'picture')}: {report.duplicates:,} are there already, beside the best of "
+        f"{count(report.groups, 'group')}; {report.same_bytes:,} of them byte by byte"
+    ]
+    for group in report.largest:
+        lines.append(f"  kept       {group.kept}")
+        lines += [f"  {difference:10.2f} {path}" for path, difference in group.others.items()]
+    if report.groups > len(report.largest):
+        lines.append(f"  and {count(report.groups - len(report.largest), 'smaller group')}; all are in the store")
+    return lines
+
+
 def _status_lines(report: Any) -> list[str]:
     lines = [
         f"{report.store}: {count(report.live, 'picture')}, thumbnails of {report.image_size} pixels",
@@ -295,6 +309,7 @@ def _export_lines(report: Any) -> list[str]:
 _SUMMARIES: dict[str, Callable[[Any], list[str]]] = {
     "IngestReport": _ingest_lines,
     "FitReport": _fit_lines,
+    "DuplicatesReport": _duplicates_lines,
     "ExportReport": _export_lines,
     "StatusReport": _status_lines,
     "RunReport": _run_lines,

@@ -12,7 +12,7 @@ STOREYS = [
     {"errors"},
     {"config", "runtime"},
     {"sources", "store", "destination"},
-    {"learn"},
+    {"learn", "curate"},
     {"jobs"},
     {"console"},
     {"cli"},
@@ -20,6 +20,7 @@ STOREYS = [
 ]
 DOORS = {
     "zarr": {"store"},
+    "numcodecs": {"store.collection"},
     "sklearn": {"learn", "jobs.demo"},
     "scipy": {"learn"},
     "dask": {"runtime.execution", "learn.kmeans", "jobs.fit"},

@@ -13,6 +13,7 @@ JOBS = {
     "ingest": config.IngestSettings,
     "fit": config.FitSettings,
     "export": config.ExportSettings,
+    "duplicates": config.DuplicatesSettings,
     "status": config.StatusSettings,
     "demo": config.DemoSettings,
 }

@@ -51,7 +51,7 @@ _CHANGED: Final = "the file changed while it was read; the next run reads it"
 #: Bytes of a file that are read before it is admitted; most pictures of a training set have no more.
 START_BYTES: Final = 1 << 16
 #: Decoded pixels of a stack: what malloc keeps, and what stays in the processor's cache.
-STACK_BYTES: Final = 3 << 19
+STACK_BYTES: Final = 3 << 18
 
 
 @dataclass(frozen=True, slots=True)

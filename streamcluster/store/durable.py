@@ -36,6 +36,15 @@ def flush_files(paths: Iterable[str], top: str) -> None:
             flush(folder)
 
 
+def write_file(path: str, data: bytes | memoryview) -> None:
+    """Write a file that is there whole or not at all, as zarr does, and flush it; its name still has to be flushed."""
+    partial = path + ".partial"
+    with open(system_path(partial), "wb") as file:
+        file.write(data)
+    os.replace(system_path(partial), system_path(path))
+    flush(path)
+
+
 def files_below(folder: str) -> list[str]:
     """Return the paths of all files below a folder."""
     return [os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names]

@@ -532,3 +532,18 @@ def test_one_who_holds_the_store_may_open_it_for_writing(path):
         assert os.path.exists(path + ".lock.holder")
     assert_holds(path, 4)
     assert not os.path.exists(path + ".lock.holder")
+
+
+def test_a_block_is_the_chunk_that_zarr_would_write(tmp_path):
+    rng = np.random.default_rng(5)
+    with open_for_writing(str(tmp_path / "s.zarr"), create=StoreDefaults(image_size=8)) as collection:
+        rows = collection.pointer.block_rows + 3
+        thumbnails = rng.integers(0, 7, (rows, 8, 8, 3), np.uint8)
+        collection.make_room(rows)
+        for start in (0, collection.pointer.block_rows):
+            collection.write_block(start, thumbnails[start : start + collection.pointer.block_rows])
+    pixels = zarr.open_group(str(tmp_path / "s.zarr"))["pixels"]
+    np.testing.assert_array_equal(pixels[:rows], thumbnails)
+    written = {path.name: path.read_bytes() for path in (tmp_path / "s.zarr" / "pixels").glob("c.*")}
+    pixels[:rows] = thumbnails
+    assert {path.name: path.read_bytes() for path in (tmp_path / "s.zarr" / "pixels").glob("c.*")} == written

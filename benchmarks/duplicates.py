@@ -1,0 +1,116 @@
+"""Near-duplicates: what is found at which threshold, what is kept apart, and how long it takes.
+
+`python -m benchmarks.duplicates [SET ...]` measures real pictures; `python -m benchmarks.duplicates million` the search
+among a million codes in this process, with its peak.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.pictures import SHARED
+from benchmarks.process import run_command
+from streamcluster.config import DuplicatesSettings, IngestSettings
+from streamcluster.curate.duplicates import LEAST_LIKENESS, NEIGHBOURS
+from streamcluster.curate.search import decode, encode, nearest, sort_into_cells
+from streamcluster.curate.views import N_NUMBERS, VIEWS
+from streamcluster.jobs.duplicates import duplicates
+from streamcluster.jobs.ingest import ingest
+from streamcluster.runtime.execution import one_blas_thread
+from streamcluster.runtime.memory import format_bytes, peak_bytes
+from streamcluster.store.collection import Collection, open_collection
+
+THRESHOLDS = (0.5, 0.7, 1.0, 1.4, 2.0)
+TRUE_SET = "near-duplicates"
+#: Sets whose pictures are all different, though clothing holds one picture twice and sprites frames that hardly differ.
+APART = ("faces-orl", "faces-dark", "clothing", "sprites")
+MILLION = 1_000_000
+#: Pictures of a million that are looked up; the time for all is extrapolated.
+LOOKED_UP = 8192
+
+
+def n_pairs(labels: NDArray[np.integer]) -> int:
+    """Return how many pairs have the same label."""
+    counts = np.unique(labels, return_counts=True, axis=0)[1]
+    return int((counts * (counts - 1) // 2).sum())
+
+
+def truth_of(collection: Collection) -> NDArray[np.str_]:
+    """Return the true group of each row of the shared near-duplicates."""
+    folder = SHARED.parent / TRUE_SET
+    with open(folder / "truth.csv", newline="", encoding="utf-8") as file:
+        groups = {str(folder / row["path"]): row["group"] for row in csv.DictReader(file)}
+    return np.array([groups[str(path)] for path in collection.catalog.column("path")])
+
+
+def measure(work: Path, sets: Sequence[str] = (TRUE_SET, *APART)) -> list[str]:
+    """Return the lines of the report."""
+    lines = ["### Near-duplicates", "", "Pairs of pictures in one group.", ""]
+    lines += ["| set | threshold | precision | recall | pairs | of different pictures |", "|---|---|---|---|---|---|"]
+    for name in sets:
+        store = str(work / f"duplicates-{name}.zarr")
+        ingest(IngestSettings(sources=(str(SHARED.parent / name),), store=store))
+        for threshold in THRESHOLDS:
+            lines.append(_measure_threshold(name, store, threshold))
+    return lines
+
+
+def _measure_threshold(name: str, store: str, threshold: float) -> str:
+    duplicates(DuplicatesSettings(store=store, threshold=threshold))
+    collection = open_collection(store)
+    found = collection.duplicates()
+    assert found is not None
+    kept = found.kept()
+    together = n_pairs(kept)
+    if name != TRUE_SET:
+        return f"| {name} | {threshold} | | | {together:,} | {together:,} |"
+    truth = np.unique(truth_of(collection), return_inverse=True)[1]
+    right = n_pairs(np.stack([kept, truth], axis=1))
+    precision, recall = right / max(1, together), right / n_pairs(truth)
+    return f"| {name} | {threshold} | {precision:.4f} | {recall:.4f} | {together:,} | {together - right:,} |"
+
+
+def measure_time(store: str) -> list[str]:
+    """Return how long a whole process takes for the store of 60,000 pictures."""
+    done = run_command("duplicates", "--store", store)
+    peak = format_bytes(done.report["peak_bytes"])
+    return [f"{done.report['pictures']:,} pictures: {done.seconds:.1f} s, {done.report['duplicates']:,} found, {peak}"]
+
+
+def measure_million() -> list[str]:
+    """Return time and peak of the search among a million codes."""
+    rng = np.random.default_rng(0)
+    codes = np.empty((MILLION, N_NUMBERS), np.int8)
+    slope = np.arange(1, N_NUMBERS + 1) ** -0.5
+    for start in range(0, MILLION, LOOKED_UP):
+        drawn = rng.normal(size=(min(LOOKED_UP, MILLION - start), N_NUMBERS)) * slope
+        codes[start : start + LOOKED_UP] = encode(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
+    with one_blas_thread():
+        started = time.perf_counter()
+        cells = sort_into_cells(codes, np.arange(MILLION, dtype=np.int32), rng)
+        sorted_in = time.perf_counter() - started
+        started = time.perf_counter()
+        for rows in np.arange(LOOKED_UP, dtype=np.int32).reshape(-1, 1024):
+            views = decode(codes[rows])[:, None] + rng.normal(0, 0.02, (len(rows), 2 * len(VIEWS), N_NUMBERS))
+            nearest(views.astype(np.float32), rows, cells, LEAST_LIKENESS, NEIGHBOURS)
+        looked_up = (time.perf_counter() - started) * MILLION / LOOKED_UP
+    return [
+        f"A million codes: {sorted_in:.0f} s to sort them into {len(cells.centers):,} cells, {looked_up:.0f} s on one "
+        f"thread to look all up (extrapolated); peak {format_bytes(peak_bytes() or 0)}"
+    ]
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["million"]:
+        print("\n".join(measure_million()))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            print("\n".join(measure(Path(folder), sys.argv[1:] or (TRUE_SET, *APART))))
