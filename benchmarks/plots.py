@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.report import DOCS
 
@@ -49,7 +50,9 @@ def _draw_lines(axes: Axes, lines: Mapping[str, Line], logarithmic: bool) -> Non
     if logarithmic:
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:,g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(0, 1.12 * max(y for line in lines.values() for y in line.values()))
     axes.set_xticks(ticks, [f"{x:,}" for x in ticks], rotation=0 if len(ticks) < 5 else 30)

@@ -42,11 +42,9 @@ def main(store: str, *settings: str) -> None:
     given = dict(setting.split("=") for setting in settings)
     report = fit(FitSettings.from_mapping({"store": store, **given}), progress=clock)
     stages = {name: clock.ended[name] - began for name, began in clock.began.items()}
-    told = {
-        "stages": stages,
-        "tree": clock.began["mini-batch k-means"] - clock.began["micro-clusters"],
-        "kmeans": clock.began["labels"] - clock.began["mini-batch k-means"],
-    }
+    began = clock.began
+    kmeans = began.get("mini-batch k-means", began["Lloyd passes"])
+    told = {"stages": stages, "tree": kmeans - began["micro-clusters"], "kmeans": began["labels"] - kmeans}
     print(json.dumps(msgspec.to_builtins(report) | told))
 
 
