@@ -133,6 +133,14 @@ def test_workers_embed_what_threads_embed(threaded, cluster):
     assert adjusted_rand_score(*found) >= 0.99
 
 
+def test_a_worker_that_dies_between_two_stages_does_not_matter(cluster):
+    with ClusterExecutor(cluster.scheduler_address, 2) as executor:
+        assert list(executor.map(abs, [-1, -2])) == [1, 2]
+        for worker in range(2):
+            list(cluster.workers.values())[worker].process.process._process.kill()
+            assert list(executor.map(abs, [-3, 4])) == [3, 4]
+
+
 def test_a_scheduler_that_does_not_answer_is_one_clear_error(threaded, monkeypatch):
     monkeypatch.setattr(execution, "CONNECT_SECONDS", 1)
     with pytest.raises(ClusterError, match="tcp://127"):

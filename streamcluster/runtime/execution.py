@@ -7,6 +7,7 @@ Results come back in the order of the work, whatever the number of workers, so t
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,7 @@ from streamcluster.errors import ClusterError
 #: The scheduler that `ClusterExecutor` starts itself.
 LOCAL = "local"
 CONNECT_SECONDS = 15
+RETRY_SECONDS = 0.2
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -130,7 +132,7 @@ class ClusterExecutor(Executor):
         self, function: Callable[[ItemT], ResultT], items: Iterable[ItemT], window: int | None = None
     ) -> Iterator[ResultT]:
         """Yield `function(item)` for each item, in order; the function travels to each worker once."""
-        shared = self._client.scatter(function, broadcast=True, hash=False)
+        shared = self._send(function)
         in_flight: deque[Any] = deque()
         for item in items:
             in_flight.append(self._client.submit(_run_task, shared, item, pure=False))
@@ -138,6 +140,17 @@ class ClusterExecutor(Executor):
                 yield in_flight.popleft().result()
         while in_flight:
             yield in_flight.popleft().result()
+
+    def _send(self, function: Callable[[ItemT], ResultT]) -> Any:
+        """Return what stands for a function on all workers; one that has just died is still counted for a moment."""
+        until = time.monotonic() + CONNECT_SECONDS
+        while True:
+            try:
+                return self._client.scatter(function, broadcast=True, hash=False)
+            except OSError as error:
+                if time.monotonic() > until:
+                    raise ClusterError(f"--scheduler: workers cannot be reached ({error})") from None
+            time.sleep(RETRY_SECONDS)
 
     def compute(self, *lazy: Any) -> tuple[Any, ...]:
         """Return the values of dask collections."""
