@@ -7,7 +7,6 @@ Results come back in the order of the work, whatever the number of workers, so t
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +20,6 @@ from streamcluster.errors import ClusterError
 #: The scheduler that `ClusterExecutor` starts itself.
 LOCAL = "local"
 CONNECT_SECONDS = 15
-RETRY_SECONDS = 0.2
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -132,7 +130,7 @@ class ClusterExecutor(Executor):
         self, function: Callable[[ItemT], ResultT], items: Iterable[ItemT], window: int | None = None
     ) -> Iterator[ResultT]:
         """Yield `function(item)` for each item, in order; the function travels to each worker once."""
-        shared = self._send(function)
+        shared = self._share(function)
         in_flight: deque[Any] = deque()
         for item in items:
             in_flight.append(self._client.submit(_run_task, shared, item, pure=False))
@@ -141,16 +139,16 @@ class ClusterExecutor(Executor):
         while in_flight:
             yield in_flight.popleft().result()
 
-    def _send(self, function: Callable[[ItemT], ResultT]) -> Any:
-        """Return what stands for a function on all workers; one that has just died is still counted for a moment."""
-        until = time.monotonic() + CONNECT_SECONDS
-        while True:
-            try:
-                return self._client.scatter(function, broadcast=True, hash=False)
-            except OSError as error:
-                if time.monotonic() > until:
-                    raise ClusterError(f"--scheduler: workers cannot be reached ({error})") from None
-            time.sleep(RETRY_SECONDS)
+    def _share(self, function: Callable[[ItemT], ResultT]) -> Any:
+        """Return what stands for a function on all workers.
+
+        It is a task's result, which the scheduler has made again where it is lost. What is scattered is lost with its
+        worker, and scattering fails while one that has just died is still counted.
+        """
+        import dask.config
+
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}):
+            return self._client.submit(_hand_over, function, pure=False)
 
     def compute(self, *lazy: Any) -> tuple[Any, ...]:
         """Return the values of dask collections."""
@@ -163,6 +161,10 @@ class ClusterExecutor(Executor):
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
+
+
+def _hand_over(function: Callable[[ItemT], ResultT]) -> Callable[[ItemT], ResultT]:
+    return function
 
 
 def _run_task(function: Callable[[ItemT], ResultT], item: ItemT) -> ResultT:
