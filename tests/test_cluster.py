@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import warnings
 
 import cv2
 import models
@@ -131,6 +132,21 @@ def test_workers_embed_what_threads_embed(threaded, cluster):
     np.testing.assert_array_equal(*(embeddings(threaded, f"embedded-{name}.zarr") for name in ("threads", "cluster")))
     found = (labels(threaded, f"embedded-{name}.zarr") for name in ("threads", "cluster"))
     assert adjusted_rand_score(*found) >= 0.99
+
+
+def test_workers_that_die_between_two_stages_do_not_matter(cluster):
+    with ClusterExecutor(cluster.scheduler_address, 2) as executor:
+        assert list(executor.map(abs, [-1, -2])) == [1, 2]
+        for nanny in list(cluster.workers.values()):
+            nanny.process.process._process.kill()
+            assert list(executor.map(abs, [-3, 4])) == [3, 4]
+
+
+def test_what_travels_may_be_large(cluster):
+    rows = np.arange(4_000_000.0)
+    with ClusterExecutor(cluster.scheduler_address, 2) as executor, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert list(executor.map(rows.item, [1, 3_999_999])) == [1, 3_999_999]
 
 
 def test_a_scheduler_that_does_not_answer_is_one_clear_error(threaded, monkeypatch):

@@ -130,7 +130,7 @@ class ClusterExecutor(Executor):
         self, function: Callable[[ItemT], ResultT], items: Iterable[ItemT], window: int | None = None
     ) -> Iterator[ResultT]:
         """Yield `function(item)` for each item, in order; the function travels to each worker once."""
-        shared = self._client.scatter(function, broadcast=True, hash=False)
+        shared = self._share(function)
         in_flight: deque[Any] = deque()
         for item in items:
             in_flight.append(self._client.submit(_run_task, shared, item, pure=False))
@@ -138,6 +138,17 @@ class ClusterExecutor(Executor):
                 yield in_flight.popleft().result()
         while in_flight:
             yield in_flight.popleft().result()
+
+    def _share(self, function: Callable[[ItemT], ResultT]) -> Any:
+        """Return what stands for a function on all workers.
+
+        It is a task's result, which the scheduler has made again where it is lost. What is scattered is lost with its
+        worker, and scattering fails while one that has just died is still counted.
+        """
+        import dask.config
+
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}):
+            return self._client.submit(_hand_over, function, pure=False)
 
     def compute(self, *lazy: Any) -> tuple[Any, ...]:
         """Return the values of dask collections."""
@@ -150,6 +161,10 @@ class ClusterExecutor(Executor):
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
+
+
+def _hand_over(function: Callable[[ItemT], ResultT]) -> Callable[[ItemT], ResultT]:
+    return function
 
 
 def _run_task(function: Callable[[ItemT], ResultT], item: ItemT) -> ResultT:
