@@ -124,12 +124,21 @@ def forecast(runs: Mapping[int, Run], n: int) -> Forecast:
 def _reason_to_skip(runs: Mapping[int, Run], n: int) -> str:
     if not runs:
         return ""
-    expected, free = forecast(runs, n), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    expected, free = forecast(runs, n), _available_bytes()
     if expected.peak_bytes > MOST_MEMORY * free:
         return f"by its growth it would take {format_bytes(expected.peak_bytes)}, and {format_bytes(free)} were free"
     if expected.seconds > MOST_SECONDS:
         return f"by its growth it would take {expected.seconds / 60:.0f} minutes"
     return ""
+
+
+def _available_bytes() -> int:
+    """Return what processes could take now, the cache of files included; where that is not told, what lies idle."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
 
 
 def report_sizes(sizes: Sizes) -> list[str]:
