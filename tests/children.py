@@ -19,7 +19,7 @@ from pathlib import Path
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("STREAMCLUSTER_")}
 #: A hang becomes a failure after this time; nothing that works comes near it.
-HANG_SECONDS = 60
+HANG_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)

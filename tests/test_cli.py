@@ -22,7 +22,7 @@ def run(*arguments, environment=None, **named):
         env=clean | (environment or {}),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
         **named,
     )
