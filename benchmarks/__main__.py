@@ -9,7 +9,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import choose_k, ingest_speed, memory, pca_speed, quality
+from benchmarks import choose_k, duplicates, ingest_speed, memory, pca_speed, quality
 
 REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 LIBRARIES = ("numpy", "opencv-python-headless", "zarr", "dask", "scikit-learn")
@@ -37,6 +37,7 @@ def main(work: Path) -> None:
         pca_speed.measure(work),
         quality.measure(work),
         choose_k.measure(work),
+        duplicates.measure(work),
     ):
         lines += [*measured, ""]
         print("\n".join(measured), flush=True)
