@@ -9,7 +9,18 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import WORK, choose_k, growth, ingest_speed, kmeans_speed, memory, pca_speed, pipeline, quality
+from benchmarks import (
+    WORK,
+    choose_k,
+    duplicates,
+    growth,
+    ingest_speed,
+    kmeans_speed,
+    memory,
+    pca_speed,
+    pipeline,
+    quality,
+)
 from benchmarks.report import write_section
 
 #: Each returns the lines of its section, in this order; they keep pictures and stores in the folder that they get.
@@ -22,6 +33,7 @@ PARTS: dict[str, Callable[[Path], list[str]]] = {
     "growth": growth.measure,
     "quality": quality.measure,
     "choose_k": choose_k.measure,
+    "duplicates": duplicates.measure,
 }
 
 

@@ -1,7 +1,7 @@
 """Near-duplicates: what is found at which threshold, what is kept apart, and how long it takes.
 
-`python -m benchmarks.duplicates [SET ...]` measures real pictures; `python -m benchmarks.duplicates million` the search
-among a million codes in this process, with its peak.
+`python -m benchmarks.duplicates [SET ...]` measures real pictures; `... time STORE` a whole process on a store that has
+no result yet; `... million` the search among a million codes in this process, with its peak.
 """
 
 from __future__ import annotations
@@ -111,6 +111,8 @@ def measure_million() -> list[str]:
 if __name__ == "__main__":
     if sys.argv[1:] == ["million"]:
         print("\n".join(measure_million()))
+    elif sys.argv[1:2] == ["time"]:
+        print("\n".join(measure_time(sys.argv[2])))
     else:
         with tempfile.TemporaryDirectory() as folder:
             print("\n".join(measure(Path(folder), sys.argv[1:] or (TRUE_SET, *APART))))
