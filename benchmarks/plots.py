@@ -55,7 +55,7 @@ def _draw_lines(axes: Axes, lines: Mapping[str, Line], logarithmic: bool) -> Non
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(0, 1.12 * max(y for line in lines.values() for y in line.values()))
-    axes.set_xticks(ticks, [f"{x:,}" for x in ticks], rotation=0 if len(ticks) < 5 else 30)
+    axes.set_xticks(ticks, [f"{x:,}" for x in ticks], rotation=0 if logarithmic else 30)
     axes.set_xticks([], minor=True)
 
 
