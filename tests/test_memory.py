@@ -116,7 +116,7 @@ def test_the_budget_that_a_refused_fit_is_told_is_enough(peaks, root):
 
 def test_reports_tell_the_peak_that_the_system_saw(peaks):
     for seen, reported in peaks.values():
-        assert 0.9 * seen <= reported <= seen
+        assert 0.9 * seen <= reported <= seen + MIB  # Linux counts pages for the two in batches, a batch a thread
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux hands a parent's peak on")

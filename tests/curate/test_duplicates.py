@@ -46,7 +46,7 @@ def coded(picture, ending, *options):
 def captioned(picture):
     written = picture.copy()
     place = (6, len(written) - 10)
-    return cv2.putText(written, "seen somewhere", place, cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 2)
+    return cv2.putText(written, "seen somewhere", place, cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 1)
 
 
 VARIANTS = {
