@@ -360,7 +360,7 @@ def test_a_persons_file_keeps_its_name_and_ours_gets_another(world):
     for cluster in (2, 1):
         world.clusters[str(path)] = cluster
         world.ingest().export()
-        assert world.table()[str(path)]["file_name"] == ours[str(path)].replace("01", f"0{cluster}")
+        assert world.table()[str(path)]["file_name"] == ours[str(path)].replace("cluster_01", f"cluster_0{cluster}")
 
 
 def test_a_table_that_a_person_edited_is_kept_aside(world):
