@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from streamcluster.runtime.memory import MIB, MemoryGate
-from streamcluster.sources.decode import DecodeOptions, admit_pictures, decode_pictures, memory_for, reduction_for
+from streamcluster.sources.decode import DecodeOptions, decode_pictures, memory_for, reduction_for
 from streamcluster.sources.header import read_header
 
 Make = Callable[[Path], object]
@@ -178,7 +178,7 @@ def measure(path: str) -> int:
     before = _status_bytes("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again at VmRSS
     options, gate = DecodeOptions(max_pixels=1 << 40), MemoryGate(1 << 40)
-    decode_pictures(admit_pictures([path], options, gate), options, gate)
+    decode_pictures([path], options, gate)
     return _status_bytes("VmHWM") - before
 
 

@@ -12,6 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from streamcluster.runtime.cosines import cosines
+
 #: float32 arrays, of which NumPy's type stubs take many a product for something else.
 Floats = NDArray[Any]
 
@@ -100,15 +102,7 @@ def averaging(start: float, stop: float, n_pixels: int, n_out: int) -> Floats:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
 
 
-def _cosines(n_pixels: int) -> Floats:
-    """Return the first rows of the orthonormal DCT-II of this length."""
-    frequency, place = np.ogrid[:FREQUENCIES, :n_pixels]
-    rows = np.cos(np.pi / n_pixels * (place + 0.5) * frequency) * np.sqrt(2 / n_pixels)
-    rows[0] /= np.sqrt(2)
-    return np.asarray(rows, np.float32)
-
-
-_COSINES: Final = _cosines(VIEW_SIDE)
+_COSINES: Final = cosines(FREQUENCIES, VIEW_SIDE)
 _RADIUS: Final = np.hypot(*np.ogrid[:FREQUENCIES, :FREQUENCIES])
 _KEPT: Final = (_RADIUS > 0) & (_RADIUS <= MOST_FREQUENCY)
 _WEIGHTS: Final = np.asarray(_RADIUS[_KEPT] ** WHITENING, np.float32)

@@ -6,10 +6,9 @@ group. It counts once the store's pointer names it. While the live pictures are 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from streamcluster.config import DuplicatesSettings
 from streamcluster.curate.duplicates import ROW_BYTES, TASK_BYTES, Pictures, find_duplicates
 from streamcluster.curate.groups import Standing
-from streamcluster.errors import NoPicturesError
+from streamcluster.runtime.digests import key_of
 from streamcluster.runtime.execution import Executor, one_blas_thread, using
 from streamcluster.runtime.memory import peak_bytes, room_bytes
 from streamcluster.runtime.paths import decode_path, printable
@@ -87,9 +86,7 @@ def duplicates(
     progress = progress or Progress()
     with open_for_writing(settings.store) as collection, one_blas_thread():
         live = collection.live_rows()
-        if not live.any():
-            shown = printable(collection.root)
-            raise NoPicturesError(f"{shown} holds no pictures; run: streamcluster ingest FOLDER --store {shown}")
+        collection.check_any(live)
         key = _key(settings, live)
         found = collection.duplicates()
         if found is not None and found.attributes.get("key") == key:
@@ -121,8 +118,7 @@ def count_workers(settings: DuplicatesSettings, n_rows: int) -> int:
 
 
 def _key(settings: DuplicatesSettings, live: NDArray[np.bool_]) -> str:
-    described = f"{VERSION} {settings.threshold} {len(live)} ".encode() + np.packbits(live).tobytes()
-    return hashlib.blake2b(described, digest_size=16).hexdigest()
+    return key_of(f"{VERSION} {settings.threshold} {len(live)} ", live)
 
 
 def _pictures_of(collection: Collection, live: NDArray[np.bool_]) -> Pictures:
@@ -171,8 +167,5 @@ def _describe_group(
     )
 
 
-def _paths(collection: Collection, rows: Iterable[int]) -> list[str]:
-    def path(row: int) -> Any:
-        return collection.catalog.read(("path",), slice(row, row + 1))["path"][0]
-
-    return [printable(decode_path(str(path(row)))) for row in rows]
+def _paths(collection: Collection, rows: Sequence[int]) -> list[str]:
+    return [printable(decode_path(str(path))) for path in collection.catalog.pick("path", rows)]

@@ -25,7 +25,7 @@ from streamcluster.errors import SourceNotFoundError
 from streamcluster.learn.embedding import EmbeddingModel, ModelOptions, Preparation, open_model
 from streamcluster.learn.rows import EmbeddingRows
 from streamcluster.runtime.execution import Executor, using
-from streamcluster.runtime.memory import MIB, MemoryGate, room_bytes
+from streamcluster.runtime.memory import MIB, MemoryGate
 from streamcluster.runtime.paths import decode_path, printable
 from streamcluster.runtime.progress import Progress
 from streamcluster.runtime.words import count
@@ -35,11 +35,12 @@ from streamcluster.sources.decode import (
     Decoded,
     DecodeOptions,
     Refused,
-    admit_pictures,
     decode_pictures,
     resize,
+    rgb_of,
     stack_thumbnails,
 )
+from streamcluster.sources.read import share_room
 from streamcluster.store.collection import BLOCK_BYTES, Collection, CollectionWriter
 from streamcluster.store.embeddings import EMBEDDING_ROWS, FILE, THUMBNAIL, Embeddings
 
@@ -50,9 +51,6 @@ PART_FILES = 32
 PART_BYTES = 2 * MIB
 #: Seconds after which a block is written although more of it is to come.
 COMMIT_SECONDS = 10.0
-#: What decoding takes without asking for room, and room for two photographs of 24 million pixels; as in `ingest`.
-SMALL_DECODE_BYTES = 8 * MIB
-MIN_DECODE_BYTES = 64 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +99,7 @@ class Reader:
         SourceNotFoundError
             A file is missing since its whole source is.
         """
-        results = decode_pictures(
-            admit_pictures([wanted.path for wanted in part], self.options, self.gate), self.options, self.gate
-        )
+        results = decode_pictures([wanted.path for wanted in part], self.options, self.gate)
         reasons = map(self._refusal, part, results)
         refusals = {i: why for i, why in enumerate(reasons) if why}
         decoded = [result for i, result in enumerate(results) if i not in refusals and isinstance(result, Decoded)]
@@ -185,9 +181,8 @@ class Embedder:
             using(executor, n_workers, self.settings.scheduler) as running,
             progress.stage("embeddings", int(wanted.sum())),
         ):
-            parts = until_stop(self._parts(wanted, part_files), progress)
-            window = running.window if running.is_remote else n_workers + 1
-            embedded = self._write(running.map(reader.embed, parts, window), progress)
+            parts = progress.before_stop(self._parts(wanted, part_files))
+            embedded = self._write(running.map(reader.embed, parts, running.in_flight(n_workers)), progress)
         self.model.unload()
         progress.stop_if_asked()
         if embedded.from_thumbnails:
@@ -202,18 +197,16 @@ class Embedder:
         width, run_bytes = self.model.try_out()
         picture_bytes = 3 * self.model.preparation.side**2
         part_files = max(1, min(PART_FILES, PART_BYTES // picture_bytes))
-        part = run_bytes + 4 * max(PART_BYTES, picture_bytes) + part_files * (START_BYTES + LUMA_SIDE**2)
-        part += SMALL_DECODE_BYTES + 2 * BLOCK_BYTES
-        others = MIN_DECODE_BYTES + 4 * 4 * EMBEDDING_ROWS * width
-        room = room_bytes(self.settings.memory, part + others, "running the model") - others
-        n_workers = min(self.settings.workers, room // part)
-        return n_workers, part_files, MemoryGate(room - n_workers * part + MIN_DECODE_BYTES, SMALL_DECODE_BYTES)
+        pictures = 4 * max(PART_BYTES, picture_bytes) + part_files * (START_BYTES + LUMA_SIDE**2)
+        part, waiting = run_bytes + pictures + 2 * BLOCK_BYTES, 4 * 4 * EMBEDDING_ROWS * width
+        settings = self.settings
+        n_workers, gate = share_room(settings.memory, part, settings.workers, waiting, "running the model")
+        return n_workers, part_files, gate
 
     def _decode_options(self) -> DecodeOptions:
         """Return how the store's pictures are made, at the size that the model takes; ingest let all of them pass."""
         layout = self.collection.pointer
-        red, green, blue = bytes.fromhex(layout.background[1:])
-        return DecodeOptions(self.model.preparation.side, layout.aspect, (red, green, blue), sys.maxsize)
+        return DecodeOptions(self.model.preparation.side, layout.aspect, rgb_of(layout.background), sys.maxsize)
 
     def _parts(self, wanted: NDArray[np.bool_], part_files: int) -> Iterator[list[Wanted]]:
         """Yield the rows to embed, some at a time, and never of two blocks."""
@@ -274,14 +267,6 @@ def _has_entries(folder: str) -> bool:
             return any(entries)
     except OSError:
         return False
-
-
-def until_stop(parts: Iterator[list[Wanted]], progress: Progress) -> Iterator[list[Wanted]]:
-    """Yield parts until somebody asks for a stop."""
-    for part in parts:
-        if progress.stop_requested:
-            return
-        yield part
 
 
 def open_embedder(path: str, settings: FitSettings, collection: CollectionWriter) -> Embedder:

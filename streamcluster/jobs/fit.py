@@ -14,7 +14,6 @@ it does.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamcluster.config import FitSettings
-from streamcluster.errors import FitNotFoundError, NoPicturesError, TooFewPicturesError
+from streamcluster.errors import FitNotFoundError, TooFewPicturesError
 from streamcluster.jobs.embed import Embedded, Embedder, open_embedder
 from streamcluster.learn.features import SPACES
 from streamcluster.learn.kmeans import (
@@ -50,6 +49,7 @@ from streamcluster.learn.scaling import learn_scale
 from streamcluster.learn.scores import ScoreKind, shape_scores
 from streamcluster.learn.tree import choose_clusters, cut_tree, group_means, ward_tree
 from streamcluster.runtime.blocks import first_rows, rebatch, shuffled_batches, tile_rows
+from streamcluster.runtime.digests import key_of
 from streamcluster.runtime.execution import Executor, one_blas_thread, using
 from streamcluster.runtime.memory import peak_bytes
 from streamcluster.runtime.paths import printable
@@ -180,6 +180,7 @@ def fit(settings: FitSettings, *, executor: Executor | None = None, progress: Pr
     progress = progress or Progress()
     with open_for_writing(settings.store) as collection, one_blas_thread():
         live = collection.live_rows()
+        collection.check_any(live)
         embedder = _open_embedder(settings, collection)
         features = embedder.rows if embedder else ThumbnailRows(collection, SPACES[thumbnail_space(settings)])
         check_counts(settings, collection, features, int(live.sum()))
@@ -235,8 +236,6 @@ def _fit_as(
 def check_counts(settings: FitSettings, collection: Collection, features: FeatureRows, n_live: int) -> None:
     """Refuse what cannot be grouped before any work starts."""
     shown = printable(collection.root)
-    if n_live == 0:
-        raise NoPicturesError(f"{shown} holds no pictures; run: streamcluster ingest FOLDER --store ...")
     if n_live == 1:
         raise TooFewPicturesError(f"{shown} holds one picture; there is nothing to group it with")
     option, clusters = ("--recut", settings.recut) if settings.recut else ("--clusters", settings.clusters)
@@ -318,8 +317,7 @@ def choose_mode(
 
 
 def _draft_key(mode: Mode, recipe: dict[str, Any], live: NDArray[np.bool_]) -> str:
-    described = json.dumps([mode, recipe, len(live)], sort_keys=True).encode() + np.packbits(live).tobytes()
-    return hashlib.blake2b(described, digest_size=16).hexdigest()
+    return key_of(json.dumps([mode, recipe, len(live)], sort_keys=True), live)
 
 
 class Fitting:
@@ -430,7 +428,7 @@ class Fitting:
 
     @property
     def _in_flight(self) -> int:
-        return self._executor.window if self._executor.is_remote else self._plan.n_workers + 1
+        return self._executor.in_flight(self._plan.n_workers)
 
     def _tasks(self) -> list[slice]:
         """Return the rows of each task that makes features: a block, or a piece of one."""

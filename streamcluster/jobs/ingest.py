@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice, takewhile
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -317,8 +317,8 @@ def _take_in(
     committed_at = time.monotonic()
     collection.make_room(n_files)
     with progress.stage("decode", n_files):
-        files = reading.parts_of(_until_stop(scan.to_decode(), progress))
-        parts = executor.map(reading.read, files, window=reading.n_parts + 1)
+        files = reading.parts_of(progress.before_stop(scan.to_decode()))
+        parts = executor.map(reading.read, files, window=executor.in_flight(reading.n_parts))
         blocks = _pack(collection, _watched(parts, progress))
         for outcomes in executor.map(partial(_write, collection), blocks, window=2):
             waiting += outcomes
@@ -333,18 +333,12 @@ def _take_in(
 
 def _plan_reading(collection: CollectionWriter, settings: IngestSettings, workers: int) -> Reading:
     """Return how to read files; what decodes pictures is imported here, since many runs have nothing to decode."""
-    from streamcluster.sources.decode import DecodeOptions
+    from streamcluster.sources.decode import DecodeOptions, rgb_of
     from streamcluster.sources.read import plan_reading
 
     layout = collection.pointer
-    red, green, blue = bytes.fromhex(layout.background[1:])
-    options = DecodeOptions(layout.image_size, layout.aspect, (red, green, blue), settings.max_pixels)
+    options = DecodeOptions(layout.image_size, layout.aspect, rgb_of(layout.background), settings.max_pixels)
     return plan_reading(options, settings.memory, workers, BLOCKS_IN_MEMORY * BLOCK_BYTES)
-
-
-def _until_stop(files: Iterator[FoundFile], progress: Progress) -> Iterator[FoundFile]:
-    """Yield files until somebody asks for a stop: what was begun is finished and committed."""
-    return takewhile(lambda _: not progress.stop_requested, files)
 
 
 def _watched(parts: Iterable[Part], progress: Progress) -> Iterator[Part]:

@@ -50,6 +50,10 @@ class Executor:
         """Items of a stream that are in memory at the same time."""
         return 3 * self.workers
 
+    def in_flight(self, n_tasks: int) -> int:
+        """Return the items of a stream that keep `n_tasks` at work here: one more, that is taken in meanwhile."""
+        return n_tasks + 1
+
     def map(
         self, function: Callable[[ItemT], ResultT], items: Iterable[ItemT], window: int | None = None
     ) -> Iterator[ResultT]:
@@ -125,6 +129,10 @@ class ClusterExecutor(Executor):
     def is_remote(self) -> bool:
         """True: tasks run in other processes."""
         return True
+
+    def in_flight(self, n_tasks: int) -> int:  # noqa: ARG002
+        """Return as many as keep all workers at work: their memory is not this process's."""
+        return self.window
 
     def map(
         self, function: Callable[[ItemT], ResultT], items: Iterable[ItemT], window: int | None = None

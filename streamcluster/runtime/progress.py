@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import TypeVar
 
 from streamcluster.errors import Interrupted
@@ -43,6 +44,10 @@ class Progress:
         for item in items:
             self.stop_if_asked()
             yield item
+
+    def before_stop(self, items: Iterable[ItemT]) -> Iterator[ItemT]:
+        """Yield `items` until the job is asked to stop: what was begun is then finished."""
+        return takewhile(lambda _: not self.stop_requested, items)
 
     @contextmanager
     def stage(self, name: str, total: int | None, unit: str = "pictures") -> Iterator[None]:

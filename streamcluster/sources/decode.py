@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO, Final, Literal, NamedTuple, TypeVar, cast
@@ -33,7 +33,7 @@ cv2.setNumThreads(1)
 
 Aspect = Literal["squash", "pad", "crop"]
 Pixels = NDArray[np.uint8]
-#: What is wrong with a file, caught: the reasons stand at `admit_pictures`.
+#: What is wrong with a file, caught: the reasons stand at `decode_pictures`.
 Refused = UnreadablePictureError | OSError
 ResultT = TypeVar("ResultT")
 
@@ -74,6 +74,16 @@ class DecodeOptions:
     aspect: Aspect = "squash"
     background: tuple[int, int, int] = (255, 255, 255)
     max_pixels: int = 100_000_000
+
+
+def rgb_of(color: str) -> tuple[int, int, int]:
+    """Return the values of a colour.
+
+    >>> rgb_of("#ff8000")
+    (255, 128, 0)
+    """
+    red, green, blue = bytes.fromhex(color[1:])
+    return red, green, blue
 
 
 class Decoded(Struct, frozen=True, gc=False):
@@ -124,48 +134,45 @@ class Admissible(NamedTuple):
     n_bytes: int
 
 
-def admit_pictures(paths: Sequence[str], options: DecodeOptions, gate: MemoryGate) -> list[Admissible | Refused]:
-    """Open the files at these paths, and say which are pictures that may be decoded.
+def decode_pictures(paths: Sequence[str], options: DecodeOptions, gate: MemoryGate) -> list[Decoded | Refused]:
+    """Read the picture files at these paths.
+
+    Each step goes through all files: so its code stays in the processor's cache. JPEG files that come out alike are
+    decoded into one stack and shrunk with one call: each call that frees the interpreter's lock is a chance that the
+    threads wait for one another.
 
     Returns
     -------
     list
-        For each path an `Admissible`, or an error that was caught:
+        For each path a `Decoded`, or an error that was caught:
 
         - `UnreadablePictureError`: the bytes are no picture.
         - `OversizePictureError`: the picture has more than `options.max_pixels`, or needs more than `gate` ever admits.
-        - `ChangedWhileReadError`: the file changed while its first bytes were read.
+        - `ChangedWhileReadError`: the file changed while it was read.
         - `OSError`: the file could not be opened or read; it may work later.
     """
     starts = [_caught(_read_start, path) for path in paths]
-    return [_caught(_admit, s, options, gate) if isinstance(s, FileStart) else s for s in starts]
-
-
-def decode_pictures(
-    admitted: Sequence[Admissible | Refused], options: DecodeOptions, gate: MemoryGate
-) -> list[Decoded | Refused]:
-    """Decode what `admit_pictures` admitted, and pass on its errors, or further ones of the same kinds.
-
-    JPEG files that come out alike are decoded into one stack and shrunk with one call: each call that frees the
-    interpreter's lock is a chance that the threads wait for one another.
-    """
+    admitted = [_caught(_admit, s, options, gate) if isinstance(s, FileStart) else s for s in starts]
     results: dict[int, Decoded | Refused] = {}
-    for alike in _alike(admitted):
-        pictures = [picture for i in alike if isinstance(picture := admitted[i], Admissible)]
-        decode = _decode_stack if len(pictures) > 1 else _decode_each
-        results.update(zip(alike, decode(pictures, options, gate), strict=True))
-    return [results.get(i, cast(Refused, result)) for i, result in enumerate(admitted)]
+    pictures: dict[int, Admissible] = {}
+    for i, found in enumerate(admitted):
+        if isinstance(found, Admissible):
+            pictures[i] = found
+        else:
+            results[i] = found
+    for places in _alike(pictures):
+        results.update(zip(places, _decode_alike([pictures[i] for i in places], options, gate), strict=True))
+    return [results[i] for i in range(len(paths))]
 
 
-def _alike(admitted: Sequence[Admissible | Refused]) -> Iterator[list[int]]:
+def _alike(pictures: Mapping[int, Admissible]) -> Iterator[list[int]]:
     """Yield the places of the pictures that make a stack: small JPEG files of one shape, any other by itself."""
     by_shape: dict[tuple[int, int, int], list[int]] = defaultdict(list)
-    for i, picture in enumerate(admitted):
-        if isinstance(picture, Admissible):
-            if picture.header.format == "JPEG":
-                by_shape[*_shrunk_shape(picture.header, picture.reduction), picture.header.orientation].append(i)
-            else:
-                yield [i]
+    for i, picture in pictures.items():
+        if picture.header.format == "JPEG":
+            by_shape[*_shrunk_shape(picture.header, picture.reduction), picture.header.orientation].append(i)
+        else:
+            yield [i]
     for (height, width, _), places in by_shape.items():
         for rows in tile_rows(len(places), max(1, STACK_BYTES // (3 * height * width))):
             yield places[rows]
@@ -206,8 +213,8 @@ def _read_header(start: FileStart) -> Header:
         return read_header(cast(BinaryIO, file))
 
 
-def _decode_each(pictures: Sequence[Admissible], options: DecodeOptions, gate: MemoryGate) -> list[Decoded | Refused]:
-    return [_caught(_decode, picture, options, gate) for picture in pictures]
+def _decode_alike(pictures: Sequence[Admissible], options: DecodeOptions, gate: MemoryGate) -> list[Decoded | Refused]:
+    return _decode_stack(pictures, options, gate) if len(pictures) > 1 else [_caught(_decode, *pictures, options, gate)]
 
 
 def _decode(picture: Admissible, options: DecodeOptions, gate: MemoryGate) -> Decoded:

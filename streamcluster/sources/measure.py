@@ -17,6 +17,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamcluster.runtime.blocks import tile_rows
+from streamcluster.runtime.cosines import cosines
 from streamcluster.sources.decode import Decoded, Pixels, resize
 
 HASH_SIDE: Final = 32
@@ -121,12 +122,4 @@ def perceptual_hashes(low: NDArray[np.float32]) -> NDArray[np.uint64]:
     return np.packbits(low > threshold, axis=1).view(">u8").ravel().astype(np.uint64)
 
 
-def _cosines() -> NDArray[np.float32]:
-    """Return the first rows of the orthonormal DCT-II of length `HASH_SIDE`."""
-    frequency, place = np.ogrid[:HASH_FREQUENCIES, :HASH_SIDE]
-    rows = np.cos(np.pi / HASH_SIDE * (place + 0.5) * frequency) * np.sqrt(2 / HASH_SIDE)
-    rows[0] /= np.sqrt(2)
-    return np.asarray(rows, np.float32)
-
-
-_COSINES: Final = _cosines()
+_COSINES: Final = cosines(HASH_FREQUENCIES, HASH_SIDE)

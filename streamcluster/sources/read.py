@@ -18,7 +18,6 @@ from streamcluster.sources.decode import (
     Decoded,
     DecodeOptions,
     Refused,
-    admit_pictures,
     decode_pictures,
     stack_thumbnails,
 )
@@ -81,13 +80,8 @@ class Reading:
             yield part
 
     def read(self, files: list[FoundFile]) -> Part:
-        """Open, decode and measure the files of a part; nothing that is wrong with one of them is raised.
-
-        Each step goes through all of them: so its code stays in the processor's cache, and threads meet less often at
-        the interpreter's lock.
-        """
-        admitted = admit_pictures([file.path for file in files], self.options, self.gate)
-        results = decode_pictures(admitted, self.options, self.gate)
+        """Decode and measure the files of a part; nothing that is wrong with one of them is raised."""
+        results = decode_pictures([file.path for file in files], self.options, self.gate)
         decoded = [picture for picture in results if isinstance(picture, Decoded)]
         pictures = iter(measure_pictures(decoded))
         outcomes = [
@@ -118,12 +112,35 @@ def plan_reading(options: DecodeOptions, budget_bytes: int, workers: int, other_
     thumbnail_bytes = 3 * options.image_size**2
     part_files = max(1, min(PART_FILES, PART_BYTES // thumbnail_bytes))
     thumbnails = max(PART_BYTES, thumbnail_bytes)
-    part = PARTS_A_WORKER * thumbnails + part_files * (START_BYTES + LUMA_BYTES) + STACK_BYTES + SMALL_DECODE_BYTES
-    others = other_bytes + MIN_DECODE_BYTES
-    room = room_bytes(budget_bytes, part + others, "reading pictures") - others
-    n_parts = min(workers, room // part)
-    gate = MemoryGate(room - n_parts * part + MIN_DECODE_BYTES, SMALL_DECODE_BYTES)
+    part = PARTS_A_WORKER * thumbnails + part_files * (START_BYTES + LUMA_BYTES)
+    n_parts, gate = share_room(budget_bytes, part, workers, other_bytes, "reading pictures")
     return Reading(part_files, n_parts, options, gate)
+
+
+def share_room(budget_bytes: int, part_bytes: int, workers: int, other_bytes: int, what: str) -> tuple[int, MemoryGate]:
+    """Return how many parts the budget has memory for at a time, up to `workers`, and the gate of their decoding.
+
+    Parameters
+    ----------
+    budget_bytes : int
+        For the whole process.
+    part_bytes : int
+        What a part in work takes beside the decoding of its pictures.
+    workers : int
+    other_bytes : int
+        What the caller holds besides.
+    what : str
+        For the error: what is to be done.
+
+    Raises
+    ------
+    BudgetError
+        The budget is too small for one part in work.
+    """
+    part, others = part_bytes + STACK_BYTES + SMALL_DECODE_BYTES, other_bytes + MIN_DECODE_BYTES
+    room = room_bytes(budget_bytes, part + others, what) - others
+    n_parts = min(workers, room // part)
+    return n_parts, MemoryGate(room - n_parts * part + MIN_DECODE_BYTES, SMALL_DECODE_BYTES)
 
 
 def _explain(file: FoundFile, error: Refused) -> Outcome:

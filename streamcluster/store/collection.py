@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from streamcluster.config import StoreDefaults
-from streamcluster.errors import FitNotFoundError, StoreFormatError, StoreNotFoundError
+from streamcluster.errors import FitNotFoundError, NoPicturesError, StoreFormatError, StoreNotFoundError
 from streamcluster.runtime.blocks import tile_rows
 from streamcluster.runtime.digests import DIGEST_BYTES
 from streamcluster.runtime.locks import exclusive
@@ -43,6 +43,7 @@ from streamcluster.store.table import (
     Column,
     Table,
     chunk_file,
+    find_subgroup,
     open_array,
     open_subgroup,
 )
@@ -172,6 +173,12 @@ class Collection:
         live: NDArray[np.bool_] = self.catalog.column("state") == LIVE
         return live
 
+    def check_any(self, live: NDArray[np.bool_]) -> None:
+        """Raise NoPicturesError if no row is live."""
+        if not live.any():
+            shown = printable(self.root)
+            raise NoPicturesError(f"{shown} holds no pictures; run: streamcluster ingest FOLDER --store {shown}")
+
     def counts(self) -> Counts:
         """Count the rows by state."""
         fit = self.fit() if self.current_fit else None
@@ -222,11 +229,7 @@ class Collection:
 
     def _embeddings_group(self) -> zarr.Group | None:
         """Return the group of all embeddings; None where there is none yet, or a kill came while it was made."""
-        try:
-            group = self._group.get("embeddings")
-        except ValueError:
-            return None
-        return group if isinstance(group, zarr.Group) else None
+        return find_subgroup(self._group, "embeddings")
 
     def duplicates(self) -> StoredDuplicates | None:
         """Return what was last found of near-duplicates, None before the first time."""
@@ -308,11 +311,16 @@ class CollectionWriter(Collection):
             n <= block_rows. What is committed of this block is part of it.
         """
         assert start % self.pointer.block_rows == 0
-        chunk = np.zeros((self.pointer.block_rows, *thumbnails.shape[1:]), np.uint8)
-        chunk[: len(thumbnails)] = thumbnails
+        chunk = thumbnails if len(thumbnails) == self.pointer.block_rows else self._whole_block(thumbnails)
         name = chunk_file(start // self.pointer.block_rows, chunk.ndim)
         with self.writing():
             write_file(os.path.join(self.root, "pixels", name), _CHUNK_CODEC.encode(chunk))
+
+    def _whole_block(self, thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return a block that begins with these rows; chunks are stored whole."""
+        chunk = np.zeros((self.pointer.block_rows, *thumbnails.shape[1:]), np.uint8)
+        chunk[: len(thumbnails)] = thumbnails
+        return chunk
 
     def commit_rows(self, pictures: dict[str, list[Any]], rejects: dict[str, list[Any]]) -> None:
         """Write what is known of the next rows, whose thumbnails are written, and let them count."""

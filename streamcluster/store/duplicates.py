@@ -8,7 +8,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from streamcluster.store.table import CHUNK_KEYS, COLUMN_ROWS, EVERY_CHUNK, open_array
+from streamcluster.store.table import COLUMN_ROWS, create_rows, open_array
 
 
 class StoredDuplicates:
@@ -30,12 +30,5 @@ class StoredDuplicates:
 def write_duplicates(group: zarr.Group, arrays: dict[str, NDArray[Any]]) -> None:
     """Write arrays with a row for each picture."""
     for name, values in arrays.items():
-        array = group.create_array(
-            name,
-            shape=values.shape,
-            chunks=(COLUMN_ROWS,),
-            dtype=values.dtype,
-            chunk_key_encoding=CHUNK_KEYS,
-            config=EVERY_CHUNK,
-        )
+        array = create_rows(group, name, values.shape, str(values.dtype), chunk_rows=COLUMN_ROWS, compressors="auto")
         array[...] = values

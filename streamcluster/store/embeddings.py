@@ -18,7 +18,7 @@ from streamcluster.errors import StoreFormatError
 from streamcluster.runtime.blocks import tile_rows
 from streamcluster.runtime.paths import system_path
 from streamcluster.store.durable import files_below, flush_files
-from streamcluster.store.table import CHUNK_KEYS, COLUMN_ROWS, EVERY_CHUNK, chunk_file, open_array
+from streamcluster.store.table import COLUMN_ROWS, chunk_file, create_rows, find_subgroup, open_array
 
 #: Rows of a chunk: 1 MB of 512 numbers each, and what a kill may lose.
 EMBEDDING_ROWS = 512
@@ -94,10 +94,10 @@ class Embeddings:
 
 def find_embeddings(parent: zarr.Group, folder: str, name: str) -> Embeddings | None:
     """Return stored embeddings, or None if there are none, or a kill came while they were first laid out."""
+    group = find_subgroup(parent, name)
     try:
-        group = parent.get(name)
-        return Embeddings(name, group, folder) if isinstance(group, zarr.Group) and group.attrs else None
-    except (ValueError, StoreFormatError):  # a power cut left a description empty
+        return Embeddings(name, group, folder) if group is not None and group.attrs else None
+    except StoreFormatError:
         return None
 
 
@@ -105,19 +105,8 @@ def create_embeddings(parent: zarr.Group, folder: str, name: str, width: int, at
     """Lay out embeddings without rows; the attributes, which are written last, make them count."""
     shutil.rmtree(system_path(folder), ignore_errors=True)
     group = parent.create_group(name, overwrite=True)
-    for array, shape, chunk_rows, dtype in (
-        ("vectors", (width,), EMBEDDING_ROWS, "float32"),
-        ("origin", (), COLUMN_ROWS, "uint8"),
-    ):
-        group.create_array(
-            array,
-            shape=(0, *shape),
-            chunks=(chunk_rows, *shape),
-            dtype=dtype,
-            compressors=None,
-            chunk_key_encoding=CHUNK_KEYS,
-            config=EVERY_CHUNK,
-        )
+    create_rows(group, "vectors", (0, width), "float32", chunk_rows=EMBEDDING_ROWS)
+    create_rows(group, "origin", (0,), "uint8", chunk_rows=COLUMN_ROWS)
     flush_files(files_below(folder), os.path.dirname(folder))
     group.attrs.update(attributes)
     flush_files([os.path.join(folder, "zarr.json")], os.path.dirname(folder))

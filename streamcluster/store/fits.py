@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamcluster.runtime.paths import system_path
 from streamcluster.store.durable import files_below, flush_files
-from streamcluster.store.table import CHUNK_KEYS, COLUMN_ROWS, EVERY_CHUNK, NO_DESCRIPTION, open_array
+from streamcluster.store.table import CHUNK_KEYS, COLUMN_ROWS, create_rows, find_subgroup, open_array
 
 _UNLABELLED = -1
 
@@ -62,11 +62,8 @@ class FitDraft:
     def resume_or_create(fits: zarr.Group, folder: str, key: str, current: str | None) -> FitDraft:
         """Return the draft after the `current` fit if `key` describes it, else a new one in its place."""
         name = fit_name(1 if current is None else int(current) + 1)
-        try:
-            group = fits.get(name)
-        except NO_DESCRIPTION:  # a power cut left it empty
-            group = None
-        if isinstance(group, zarr.Group) and group.attrs.get("key") == key:
+        group = find_subgroup(fits, name)
+        if group is not None and group.attrs.get("key") == key:
             return FitDraft(name, group, os.path.join(folder, name))
         shutil.rmtree(system_path(os.path.join(folder, name)), ignore_errors=True)
         group = fits.create_group(name, attributes={"key": key, "stages": []}, overwrite=True)
@@ -108,17 +105,7 @@ class FitDraft:
         """Return a new array with a row for each picture: (n_rows,) or (n_rows, width)."""
         inner = () if width is None else (width,)
         fill = _UNLABELLED if name == "labels" else 0
-        return self._group.create_array(
-            name,
-            shape=(n_rows, *inner),
-            chunks=(COLUMN_ROWS, *inner),
-            dtype=dtype,
-            fill_value=fill,
-            compressors=None,
-            chunk_key_encoding=CHUNK_KEYS,
-            overwrite=True,
-            config=EVERY_CHUNK,
-        )
+        return create_rows(self._group, name, (n_rows, *inner), dtype, chunk_rows=COLUMN_ROWS, fill_value=fill)
 
     def array(self, name: str) -> zarr.Array[Any]:
         """Return an array that an earlier stage wrote."""

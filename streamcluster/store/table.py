@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 import zarr
@@ -84,6 +84,17 @@ class Table:
         for rows, columns in self.chunks(*names):
             lists = (columns[name].tolist() if columns[name].ndim == 1 else columns[name] for name in names)
             yield from zip(range(rows.start, rows.stop), *lists, strict=True)
+
+    def pick(self, name: str, rows: Sequence[int]) -> list[Any]:
+        """Return one column of a few rows, in their order; each chunk is read once."""
+        at = np.asarray(rows, dtype=np.int64)
+        values: dict[int, Any] = {}
+        for chunk in np.unique(at // COLUMN_ROWS).tolist():
+            inside = at[at // COLUMN_ROWS == chunk]
+            start = chunk * COLUMN_ROWS
+            column = self.read((name,), slice(start, min(start + COLUMN_ROWS, self.n_rows)))[name]
+            values.update(zip(inside.tolist(), column[inside - start].tolist(), strict=True))
+        return [values[row] for row in rows]
 
     def column(self, name: str) -> NDArray[Any]:
         """Return one whole column; meant for narrow ones."""
@@ -165,11 +176,45 @@ def open_subgroup(group: zarr.Group, name: str) -> zarr.Group:
     return _open(group, name, zarr.Group)
 
 
-def _open(group: zarr.Group, name: str, kind: type[NodeT]) -> NodeT:
+def find_subgroup(group: zarr.Group, name: str) -> zarr.Group | None:
+    """Return a group in a group; None where there is none, or a power cut left nothing that describes it."""
+    node = _node(group, name)
+    return node if isinstance(node, zarr.Group) else None
+
+
+def create_rows(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    *,
+    chunk_rows: int,
+    fill_value: int = 0,
+    compressors: Literal["auto"] | None = None,
+) -> zarr.Array[Any]:
+    """Return a new array with a row for each picture, in the place of what a killed run left there."""
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=(chunk_rows, *shape[1:]),
+        dtype=dtype,
+        fill_value=fill_value,
+        compressors=compressors,
+        chunk_key_encoding=CHUNK_KEYS,
+        overwrite=True,
+        config=EVERY_CHUNK,
+    )
+
+
+def _node(group: zarr.Group, name: str) -> object:
     try:
-        node = group[name]
+        return group[name]
     except NO_DESCRIPTION:
-        node = None
+        return None
+
+
+def _open(group: zarr.Group, name: str, kind: type[NodeT]) -> NodeT:
+    node = _node(group, name)
     if not isinstance(node, kind):
         raise StoreFormatError(
             f"{printable(str(group.store_path))}: {name} is missing or damaged; bring it back from a copy, "

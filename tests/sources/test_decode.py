@@ -28,7 +28,6 @@ from streamcluster.sources.decode import (
     Aspect,
     Decoded,
     DecodeOptions,
-    admit_pictures,
     decode_pictures,
     resize,
     stack_thumbnails,
@@ -50,7 +49,7 @@ def read(path: Path | str, **options: Any) -> SimpleNamespace:
 
 
 def read_picture(path: str, options: DecodeOptions, gate: MemoryGate) -> Decoded:
-    (result,) = decode_pictures(admit_pictures([path], options, gate), options, gate)
+    (result,) = decode_pictures([path], options, gate)
     if isinstance(result, Decoded):
         return result
     raise result
@@ -595,9 +594,9 @@ def test_pictures_that_are_decoded_together_are_as_when_each_is_alone(tmp_path, 
         (picture.convert("L") if i == 2 else picture).save(path, exif=exif)
     Path(paths[1]).write_bytes(Path(paths[1]).read_bytes()[:4000])
     options = DecodeOptions(aspect=aspect)
-    together = decode_pictures(admit_pictures(paths, options, ROOM), options, ROOM)
+    together = decode_pictures(paths, options, ROOM)
     for path, result in zip(paths, together, strict=True):
-        (alone,) = decode_pictures(admit_pictures([path], options, ROOM), options, ROOM)
+        (alone,) = decode_pictures([path], options, ROOM)
         assert type(result) is type(alone)
         if isinstance(alone, Decoded):
             np.testing.assert_equal(msgspec.structs.asdict(result), msgspec.structs.asdict(alone))
