@@ -159,7 +159,43 @@ def _convert(label: str, kind: Any, value: Any) -> Any:
         return msgspec.convert(plain, kind, strict=False, dec_hook=_convert_custom)
     except (ValueError, msgspec.ValidationError) as error:  # the second is one of the first from msgspec 0.21 on
         complaint = str(error).partition(" - at `$")[0].replace("`", "")
-        raise SettingsError(f"{label} {value}: {complaint}") from None
+        raise SettingsError(f"{label} {value}: {_way_out(complaint, kind)}") from None
+
+
+#: What msgspec complains about, and what a person does about it.
+_WAYS_OUT = (
+    (re.compile(r"Expected (?:int|float) >= (.+)"), "use {} or more"),
+    (re.compile(r"Expected (?:int|float) > (.+)"), "use more than {}"),
+    (re.compile(r"Expected (?:int|float) <= (.+)"), "use {} or less"),
+    (re.compile(r"Expected (?:int|float) < (.+)"), "use less than {}"),
+    (re.compile(r"Expected str matching regex '\^#.+"), "use # and six hexadecimal digits, such as #ffffff"),
+)
+
+
+_NUMBERS: dict[Any, list[str]] = {int: ["a whole number"], float: ["a number"]}
+
+
+def _way_out(complaint: str, kind: Any) -> str:
+    """Return what to do instead, where that follows from the complaint and the setting's type."""
+    for pattern, words in _WAYS_OUT:
+        if found := pattern.fullmatch(complaint):
+            return words.format(*found.groups())
+    choices = _choices(kind)
+    if choices and complaint.startswith(("Invalid enum value", "Expected int", "Expected float")):
+        return "use " + " or ".join(filter(None, [", ".join(choices[:-1]), choices[-1]]))
+    return complaint
+
+
+def _choices(kind: Any) -> list[str]:
+    """Return what a setting of this type may be.
+
+    >>> _choices(Annotated[int, "of groups"] | Literal["auto"])
+    ['a whole number', 'auto']
+    """
+    if get_origin(kind) is Literal:
+        return [str(value) for value in get_args(kind)]
+    inner = [part for part in get_args(kind) if part is not type(None)]
+    return [choice for part in inner for choice in _choices(part)] or _NUMBERS.get(kind, [])
 
 
 def _path_text(value: Any) -> Any:

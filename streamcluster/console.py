@@ -289,7 +289,8 @@ def _status_lines(report: Any) -> list[str]:
 
 def _run_lines(report: Any) -> list[str]:
     jobs = (report.ingest, report.fit, report.export)
-    return [line for job in jobs if job is not None for line in summarize(job)]
+    lines = [line for job in jobs if job is not None for line in summarize(job)]
+    return lines if report.export is not None else [*lines, "nothing exported: the settings name no dest"]
 
 
 def _export_lines(report: Any) -> list[str]:

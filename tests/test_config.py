@@ -81,3 +81,22 @@ def test_a_variable_with_a_value_that_cannot_be_used_is_named(settings_file):
 def test_without_an_environment_the_file_holds(settings_file):
     settings = run_settings(settings_file)
     assert (settings.fit.clusters, settings.fit.variance, settings.export) == (3, 0.9, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "way_out"),
+    [
+        ({"scores": "smell"}, "use half-whitened-unit, plain or whitened"),
+        ({"clusters": "foo"}, "use a whole number or auto"),
+        ({"clusters": 0}, "use 1 or more"),
+        ({"clusters": "1.5"}, "use a whole number or auto"),
+        ({"workers": "x"}, "use a whole number"),
+        ({"variance": 2}, "use less than 1.0"),
+        ({"variance": "x"}, "use a number"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_told_with_what_can(values, way_out):
+    (name,) = values
+    with pytest.raises(SettingsError) as told:
+        FitSettings(store="s.zarr", **values)
+    assert str(told.value) == f"--{name} {values[name]}: {way_out}"

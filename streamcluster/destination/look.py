@@ -84,7 +84,7 @@ def check_dest(dest: str, store: str, sources: Iterable[str]) -> None:
 def overlaps_source(dest: str, source: str) -> DestinationError:
     """Return the error about a source in the destination."""
     return DestinationError(
-        f"{printable(dest)} holds the source {printable(source)}; give a DEST that is not at or above a source"
+        f"{printable(dest)} holds {printable(source)}, a source; give a DEST that is not at or above a source"
     )
 
 

@@ -213,7 +213,7 @@ def undo_exports(settings: ExportSettings, executor: Executor, progress: Progres
 def _plan(dest: str, settings: ExportSettings, ledger: Ledger, executor: Executor, progress: Progress) -> Replayed:
     """Fill the ledger: nothing is changed but the ledger."""
     header = manifest.read_header(dest)
-    with progress.stage("look at DEST", None, "entries"):
+    with progress.stage("destination", None, "entries"):
         if header is not None:
             ledger.recall(manifest.read_records(dest))
         if os.path.isdir(system_path(dest)):
