@@ -31,7 +31,7 @@ def main(folder: str, dest: str, n_components: str, n_clusters: str) -> None:
         rows.append(cv2.resize(picture, (SIDE, SIDE)).ravel())
     table = np.array(rows) / 255.0
     read = time.perf_counter()
-    scores = PCA(n_components=int(n_components)).fit_transform(table)
+    scores = PCA(n_components=int(n_components), svd_solver="full").fit_transform(table)
     learned = time.perf_counter()
     labels = KMeans(n_clusters=int(n_clusters), random_state=0).fit_predict(scores)
     grouped = time.perf_counter()
