@@ -75,7 +75,7 @@ def measure(work: Path) -> list[str]:
 def _plot(seconds: dict[str, list[float]], n_bytes: dict[str, list[float]]) -> str:
     memory = {name: [value / MIB for value in values] for name, values in n_bytes.items()}
     labels = [f"{k:,} components, {threads} thread{'s' * (threads > 1)}" for k, _, threads in CASES]
-    return save_bars("pca", {"seconds an update": seconds, "memory that learning adds, MiB": memory}, labels)
+    return save_bars("pca", {"seconds an update": seconds, "peak memory, MiB": memory}, labels)
 
 
 def _one_round(k: int, rows: int, threads: int, store: Path) -> dict[str, Any]:
@@ -88,7 +88,9 @@ def _saved(store: Path, name: str, k: int) -> Path:
 
 def _features(rows: slice, store: Path) -> NDArray[np.float32]:
     pixels = open_collection(str(store)).thumbnails(rows)
-    return pixels.reshape(len(pixels), -1).astype(np.float32) / np.float32(255)
+    features = pixels.reshape(len(pixels), -1).astype(np.float32)
+    features /= np.float32(255)
+    return features
 
 
 def _exact_components(k: int, rows: int, store: Path) -> NDArray[np.float64]:
@@ -101,17 +103,18 @@ def _exact_components(k: int, rows: int, store: Path) -> NDArray[np.float64]:
 
 def learn(name: str, k: int, rows: int, store: Path) -> dict[str, object]:
     """Learn some batches and save the components; return the seconds of a later update, and the peak of the process."""
-    seconds = []
     model = LEARNERS[name](k)
-    for batch in tile_rows(N_BATCHES * rows, rows):
-        features = _features(batch, store)
-        started = time.perf_counter()
-        model.partial_fit(features)
-        seconds.append(time.perf_counter() - started)
+    seconds = [_timed(model, _features(batch, store)) for batch in tile_rows(N_BATCHES * rows, rows)]
     peak = peak_bytes() or 0
     np.save(_saved(store, name, k), model.components_)
     ratios = model.explained_variance_ratio_.tolist()
     return {"seconds": statistics.median(seconds[1:]), "bytes": peak, "ratios": ratios}
+
+
+def _timed(model: IncrementalPCA, features: NDArray[np.float32]) -> float:
+    started = time.perf_counter()
+    model.partial_fit(features)
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":
