@@ -149,8 +149,8 @@ def report_sizes(sizes: Sizes) -> list[str]:
         "`benchmarks/classic.py` reads all pictures with OpenCV, makes one float64 table of 64 by 64 RGB, runs"
         f" scikit-learn's full `PCA({N_COMPONENTS})` and `KMeans({N_CLUSTERS})`, and copies the files. Against it"
         f" `ingest`, `fit` and `export`, with `{' '.join(map(str, CLASSIC_OPTIONS))}` and with the defaults. Fresh"
-        f" processes that take turns, wall seconds with start and imports, medians of {max(SIZES.values())} rounds up to 5,000"
-        " pictures and one round above; the peak is that of the largest process.",
+        f" processes that take turns, wall seconds with start and imports, medians of {max(SIZES.values())} rounds up"
+        " to 5,000 pictures and one round above; the peak is that of the largest process.",
         "",
         "| pictures | | seconds | ingest, fit, export | pictures a second | faster | peak | of the script's |",
         "|---|---|---|---|---|---|---|---|",
