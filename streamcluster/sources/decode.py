@@ -12,7 +12,9 @@ import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
+from itertools import compress
 from typing import Any, BinaryIO, Final, Literal, NamedTuple, TypeVar, cast
 
 import cv2
@@ -131,6 +133,7 @@ class Admissible(NamedTuple):
     start: FileStart
     header: Header
     reduction: int
+    shape: tuple[int, int]
     n_bytes: int
 
 
@@ -167,13 +170,13 @@ def decode_pictures(paths: Sequence[str], options: DecodeOptions, gate: MemoryGa
 
 def _alike(pictures: Mapping[int, Admissible]) -> Iterator[list[int]]:
     """Yield the places of the pictures that make a stack: small JPEG files of one shape, any other by itself."""
-    by_shape: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+    by_shape: dict[tuple[tuple[int, int], int], list[int]] = defaultdict(list)
     for i, picture in pictures.items():
-        if picture.header.format == "JPEG":
-            by_shape[*_shrunk_shape(picture.header, picture.reduction), picture.header.orientation].append(i)
+        if picture.header.format == "JPEG" and picture.start.is_whole:
+            by_shape[picture.shape, picture.header.orientation].append(i)
         else:
             yield [i]
-    for (height, width, _), places in by_shape.items():
+    for ((height, width), _), places in by_shape.items():
         for rows in tile_rows(len(places), max(1, STACK_BYTES // (3 * height * width))):
             yield places[rows]
 
@@ -200,10 +203,16 @@ def _read_start(path: str) -> FileStart:
 
 def _admit(start: FileStart, options: DecodeOptions, gate: MemoryGate) -> Admissible:
     header = _read_header(start)
-    reduction = reduction_for(header, options.image_size)
-    n_bytes = start.status.st_size + memory_for(header, reduction)
+    reduction, shape, decode_bytes = _plan(header, options.image_size)
+    n_bytes = start.status.st_size + decode_bytes
     _refuse_oversize(header, n_bytes, options.max_pixels, gate.capacity_bytes)
-    return Admissible(start, header, reduction, n_bytes)
+    return Admissible(start, header, reduction, shape, n_bytes)
+
+
+@lru_cache(256)
+def _plan(header: Header, image_size: int) -> tuple[int, tuple[int, int], int]:
+    reduction = reduction_for(header, image_size)
+    return reduction, _shrunk_shape(header, reduction), memory_for(header, reduction)
 
 
 def _read_header(start: FileStart) -> Header:
@@ -218,42 +227,35 @@ def _decode_alike(pictures: Sequence[Admissible], options: DecodeOptions, gate: 
 
 
 def _decode(picture: Admissible, options: DecodeOptions, gate: MemoryGate) -> Decoded:
-    with gate.hold(picture.n_bytes):
-        digest, pixels = _pixels_of(picture, options)
-        (decoded,) = _shrink(pixels[None], [picture], [digest], options)
+    start, header, _, _, n_bytes = picture
+    with gate.hold(n_bytes):
+        try:
+            encoded = np.frombuffer(start.data, np.uint8) if start.is_whole else _read_all(start)
+            digest = digest_of(memoryview(cast(Any, encoded)))
+            (decoded,) = _shrink(
+                decode_pixels(encoded, picture, options.background)[None], [picture], [digest], options
+            )
+        except MemoryError:
+            raise OversizePictureError(_too_large(header, n_bytes, "the system has no more; use --memory")) from None
         return decoded
 
 
 def _decode_stack(pictures: Sequence[Admissible], options: DecodeOptions, gate: MemoryGate) -> list[Decoded | Refused]:
-    """Decode pictures of one shape and orientation."""
-    stack = np.empty((len(pictures), *_shrunk_shape(pictures[0].header, pictures[0].reduction), 3), np.uint8)
-    digests = [
-        _caught(_decode_into, pixels, picture, options, gate) for pixels, picture in zip(stack, pictures, strict=True)
+    """Decode JPEG files of one shape and orientation; an unusual one is then decoded alone."""
+    stack = np.empty((len(pictures), *pictures[0].shape, 3), np.uint8)
+    with gate.hold(max(picture.n_bytes for picture in pictures)):
+        usual = [
+            _decode_jpeg(picture.start.data, picture.shape, pixels) is not None
+            for picture, pixels in zip(pictures, stack, strict=True)
+        ]
+    if not all(usual):
+        stack = stack[usual]
+    kept = list(compress(pictures, usual))
+    decoded = iter(_shrink(stack, kept, [digest_of(picture.start.data) for picture in kept], options) if kept else ())
+    return [
+        next(decoded) if is_usual else _caught(_decode, picture, options, gate)
+        for picture, is_usual in zip(pictures, usual, strict=True)
     ]
-    good = {i: digest for i, digest in enumerate(digests) if isinstance(digest, bytes)}
-    pixels = stack if len(good) == len(stack) else stack[list(good)]
-    decoded = iter(_shrink(pixels, [pictures[i] for i in good], list(good.values()), options)) if good else iter(())
-    return [next(decoded) if isinstance(digest, bytes) else digest for digest in digests]
-
-
-def _decode_into(pixels: Pixels, picture: Admissible, options: DecodeOptions, gate: MemoryGate) -> bytes:
-    """Fill `pixels`, and return the digest of the file."""
-    with gate.hold(picture.n_bytes):
-        digest, decoded = _pixels_of(picture, options, pixels)
-        if not np.may_share_memory(decoded, pixels):
-            pixels[:] = decoded
-        return digest
-
-
-def _pixels_of(picture: Admissible, options: DecodeOptions, buffer: Pixels | None = None) -> tuple[bytes, Pixels]:
-    """Return the digest of the file and what `decode_pixels` makes of it."""
-    start, header, reduction, n_bytes = picture
-    try:
-        encoded = np.frombuffer(start.data, np.uint8) if start.is_whole else _read_all(start)
-        digest = digest_of(memoryview(cast(Any, encoded)))
-        return digest, decode_pixels(encoded, header, reduction, options.background, buffer)
-    except MemoryError:
-        raise OversizePictureError(_too_large(header, n_bytes, "the system has no more; use --memory")) from None
 
 
 def reduction_for(header: Header, image_size: int) -> int:
@@ -320,21 +322,19 @@ def _refuse_changed(file: int, before: os.stat_result) -> None:
         raise ChangedWhileReadError(_CHANGED)
 
 
-def decode_pixels(
-    encoded: Pixels, header: Header, reduction: int, background: tuple[int, int, int], buffer: Pixels | None = None
-) -> Pixels:
+def decode_pixels(encoded: Pixels, picture: Admissible, background: tuple[int, int, int]) -> Pixels:
     """Return 8-bit BGR, or BGR that is already on the background plus a fourth channel to ignore, as stored.
 
     OpenCV turns TIFF the right way up by itself, and nothing else under these flags. Samples of a known range are
     scaled so that white is 255 (by OpenCV, where it can, which cuts 16 bits to the upper 8); the rest as in
     `stretch_to_8bit`, but for Radiance HDR, which OpenCV clips at 1. What OpenCV drops is lost: the transparent value
-    of a grey PNG, the alpha of grey-and-alpha TIFF and JPEG 2000. A JPEG file's pixels go into `buffer`, if they can.
+    of a grey PNG, the alpha of grey-and-alpha TIFF and JPEG 2000.
     """
-    if header.format == "JPEG" and (jpeg := _decode_jpeg(encoded, header, reduction, buffer)) is not None:
+    header, expected = picture.header, picture.shape
+    if header.format == "JPEG" and (jpeg := _decode_jpeg(encoded, expected)) is not None:
         return jpeg
-    flags = cv2.IMREAD_UNCHANGED if header.raw else _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_UNCHANGED if header.raw else _REDUCED[picture.reduction] | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = _imdecode(encoded, flags, header.format)
-    expected = _shrunk_shape(header, reduction)
     if pixels.shape[:2] != (expected[::-1] if header.format == "TIFF" and header.orientation > 4 else expected):
         # The memory was admitted for the header's size, so a file that says two things is not read on.
         raise UnreadablePictureError(
@@ -344,13 +344,13 @@ def decode_pixels(
     return _to_bgr8(pixels, header, background) if header.raw else pixels
 
 
-def _decode_jpeg(encoded: Pixels, header: Header, reduction: int, buffer: Pixels | None) -> Pixels | None:
+def _decode_jpeg(encoded: bytes | Pixels, shape: tuple[int, int], buffer: Pixels | None = None) -> Pixels | None:
     """Return what OpenCV would, sooner, or None where anything about the file is unusual: OpenCV then decides.
 
     Both run libjpeg-turbo. At half size a 256 by 256 picture takes 207 µs instead of 238, at full size 264 instead of
-    355 (simplejpeg 1.9.0, OpenCV 5.0.0).
+    355 (simplejpeg 1.9.0, OpenCV 5.0.0). The pixels go into `buffer` if there is one.
     """
-    height, width = _shrunk_shape(header, reduction)
+    height, width = shape
     try:
         pixels = simplejpeg.decode_jpeg(encoded, "BGR", min_height=height, min_width=width, buffer=buffer)
     except ValueError:
