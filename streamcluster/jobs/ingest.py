@@ -14,8 +14,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -93,16 +92,6 @@ class Block:
     outcomes: list[Outcome]
 
 
-@dataclass(slots=True)
-class Tally:
-    """The counts of a report, while they grow."""
-
-    new: int = 0
-    changed: int = 0
-    rejected: int = 0
-    postponed: dict[str, str] = field(default_factory=dict)
-
-
 def ingest(
     settings: IngestSettings, *, executor: Executor | None = None, progress: Progress | None = None
 ) -> IngestReport:
@@ -152,8 +141,8 @@ def ingest(
         with open_for_writing(settings.store, create=layout) as collection:
             settled = _settle_known(collection, scan, settings.allow_gone, running, progress)
             collection.remember_sources(set(sources) - absent, absent | dropped, settings.include, settings.exclude)
-            tally = _take_in(collection, scan, settings, running, progress)
-            return _report(collection, scan, settled, tally)
+            intake = _take_in(collection, scan, settings, running, progress)
+            return _report(collection, scan, settled, intake)
 
 
 def check_sources(sources: Iterable[str], allow_gone: bool, known: Container[str]) -> set[str]:
@@ -305,30 +294,25 @@ def _digest_if_readable(path: str) -> bytes | None:
 
 def _take_in(
     collection: CollectionWriter, scan: Scan, settings: IngestSettings, executor: Executor, progress: Progress
-) -> Tally:
-    """Decode what is new, block by block, and commit it."""
+) -> Intake:
+    """Decode what is new, a part at a time; a thread of its own writes and commits, so that no decoder waits for it."""
     n_files = scan.count_to_decode()
-    tally = Tally()
+    intake = Intake(collection)
     if not n_files:
         progress.stop_if_asked()
-        return tally
+        return intake
     reading = _plan_reading(collection, settings, executor.workers)
-    waiting: list[Outcome] = []
-    committed_at = time.monotonic()
     collection.make_room(n_files)
-    with progress.stage("decode", n_files):
+    with progress.stage("decode", n_files), Executor(1) as writer:
         files = reading.parts_of(progress.before_stop(scan.to_decode()))
         parts = executor.map(reading.read, files, window=executor.in_flight(reading.n_parts))
         blocks = _pack(collection, _watched(parts, progress))
-        for outcomes in executor.map(partial(_write, collection), blocks, window=2):
-            waiting += outcomes
-            if len(waiting) >= COMMIT_FILES or time.monotonic() - committed_at > COMMIT_SECONDS:
-                _commit(collection, waiting, tally)
-                waiting, committed_at = [], time.monotonic()
-        _commit(collection, waiting, tally)
+        for _ in writer.map(intake.take, blocks, window=2):
+            pass
+        intake.commit()
     collection.trim()
     progress.stop_if_asked()
-    return tally
+    return intake
 
 
 def _plan_reading(collection: CollectionWriter, settings: IngestSettings, workers: int) -> Reading:
@@ -369,33 +353,55 @@ def _pack(collection: CollectionWriter, parts: Iterable[Part]) -> Iterator[Block
         yield block
 
 
-def _write(collection: CollectionWriter, block: Block) -> list[Outcome]:
-    thumbnails = np.concatenate(block.thumbnails)
-    if len(thumbnails):
-        collection.write_block(block.start, thumbnails)
-    return block.outcomes
+class Intake:
+    """What writes blocks, in their order, and lets their rows count now and then; holds what a report counts.
 
-
-def _commit(collection: CollectionWriter, outcomes: list[Outcome], tally: Tally) -> None:
-    """Let decoded files count, and what the store had at their paths count no more.
-
-    The old rows are marked first: a kill in between leaves a path without a row, which the next run sees as new.
+    After a block that could not be written no other is taken: its rows would be those of other pictures.
     """
-    taken = [(o.file, o.picture) for o in outcomes if o.picture is not None]
-    refused = [o for o in outcomes if o.picture is None and not o.passing]
-    listed = [o for o in refused if not (o.file.retry and o.oversize)]
-    settled = [file for file, _ in taken] + [o.file for o in listed]
-    collection.set_state(collection.catalog, [f.row for f in settled if f.row is not None], REPLACED)
-    collection.set_state(collection.rejects, [f.reject_row for f in settled if f.reject_row is not None], REPLACED)
-    collection.commit_rows(_picture_columns(taken), _reject_columns(listed))
-    tally.new += sum(file.row is None for file, _ in taken)
-    tally.changed += sum(file.row is not None for file, _ in taken)
-    tally.rejected += len(refused)
-    for outcome in outcomes:
-        if outcome.reason:
-            what = "left for next time" if outcome.passing else "rejected"
-            log.debug("%s: %s: %s", what, printable(outcome.file.path), outcome.reason)
-    tally.postponed |= {o.file.path: o.reason for o in outcomes if o.passing}
+
+    def __init__(self, collection: CollectionWriter) -> None:
+        self.new = self.changed = self.rejected = 0
+        self.postponed: dict[str, str] = {}
+        self._collection = collection
+        self._is_whole = True
+        self._waiting: list[Outcome] = []
+        self._committed_at = time.monotonic()
+
+    def take(self, block: Block) -> None:
+        """Write a block, and commit what was written if that is due."""
+        if not self._is_whole:
+            return
+        self._is_whole = False
+        thumbnails = np.concatenate(block.thumbnails)
+        if len(thumbnails):
+            self._collection.write_block(block.start, thumbnails)
+        self._waiting += block.outcomes
+        if len(self._waiting) >= COMMIT_FILES or time.monotonic() - self._committed_at > COMMIT_SECONDS:
+            self.commit()
+        self._is_whole = True
+
+    def commit(self) -> None:
+        """Let decoded files count, and what the store had at their paths count no more.
+
+        The old rows are marked first: a kill in between leaves a path without a row, which the next run sees as new.
+        """
+        outcomes, collection = self._waiting, self._collection
+        taken = [(o.file, o.picture) for o in outcomes if o.picture is not None]
+        refused = [o for o in outcomes if o.picture is None and not o.passing]
+        listed = [o for o in refused if not (o.file.retry and o.oversize)]
+        settled = [file for file, _ in taken] + [o.file for o in listed]
+        collection.set_state(collection.catalog, [f.row for f in settled if f.row is not None], REPLACED)
+        collection.set_state(collection.rejects, [f.reject_row for f in settled if f.reject_row is not None], REPLACED)
+        collection.commit_rows(_picture_columns(taken), _reject_columns(listed))
+        self.new += sum(file.row is None for file, _ in taken)
+        self.changed += sum(file.row is not None for file, _ in taken)
+        self.rejected += len(refused)
+        self.postponed |= {o.file.path: o.reason for o in outcomes if o.passing}
+        for outcome in outcomes:
+            if outcome.reason:
+                what = "left for next time" if outcome.passing else "rejected"
+                log.debug("%s: %s: %s", what, printable(outcome.file.path), outcome.reason)
+        self._waiting, self._committed_at = [], time.monotonic()
 
 
 def _picture_columns(taken: list[tuple[FoundFile, Picture]]) -> dict[str, list[Any]]:
@@ -419,9 +425,9 @@ def _reject_columns(refused: list[Outcome]) -> dict[str, list[Any]]:
     }
 
 
-def _report(collection: CollectionWriter, scan: Scan, settled: Settled, tally: Tally) -> IngestReport:
-    postponed = dict(sorted(scan.listing.unreadable.items())) | tally.postponed
-    decoded = tally.new + tally.changed + tally.rejected + len(tally.postponed)
+def _report(collection: CollectionWriter, scan: Scan, settled: Settled, intake: Intake) -> IngestReport:
+    postponed = dict(sorted(scan.listing.unreadable.items())) | intake.postponed
+    decoded = intake.new + intake.changed + intake.rejected + len(intake.postponed)
     known_rejects = scan.count_known_rejects()
     counts = collection.counts()
     if not counts.live:
@@ -432,9 +438,9 @@ def _report(collection: CollectionWriter, scan: Scan, settled: Settled, tally: T
         found=scan.found + len(scan.listing.unreadable),
         unchanged=scan.found - decoded - known_rejects - settled.moved,
         moved=settled.moved,
-        new=tally.new,
-        changed=tally.changed,
-        rejected=tally.rejected + known_rejects,
+        new=intake.new,
+        changed=intake.changed,
+        rejected=intake.rejected + known_rejects,
         postponed=len(postponed),
         gone=settled.gone,
         left_out=settled.left_out,
