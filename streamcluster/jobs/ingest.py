@@ -40,6 +40,7 @@ from streamcluster.store.collection import (
     BLOCK_BYTES,
     Collection,
     CollectionWriter,
+    SettledScan,
     exclusive_store,
     open_collection,
     open_for_writing,
@@ -139,10 +140,16 @@ def ingest(
         if earlier is None:
             scan.check_found()
         with open_for_writing(settings.store, create=layout) as collection:
+            if (known := collection.pointer.settled) and known.digest == scan.digest and not absent | dropped:
+                return _report(collection, scan, Settled(0, 0, 0), Intake(collection), known.rejected)
             settled = _settle_known(collection, scan, settings.allow_gone, running, progress)
             collection.remember_sources(set(sources) - absent, absent | dropped, settings.include, settings.exclude)
             intake = _take_in(collection, scan, settings, running, progress)
-            return _report(collection, scan, settled, intake)
+            n_rejects = scan.count_known_rejects()
+            report = _report(collection, scan, settled, intake, n_rejects)
+            if not absent and _is_settled(collection, scan, intake):
+                collection.remember_scan(SettledScan(scan.digest, intake.rejected + n_rejects))
+            return report
 
 
 def check_sources(sources: Iterable[str], allow_gone: bool, known: Container[str]) -> set[str]:
@@ -362,6 +369,7 @@ class Intake:
     def __init__(self, collection: CollectionWriter) -> None:
         self.new = self.changed = self.rejected = 0
         self.postponed: dict[str, str] = {}
+        self.is_as_scanned = True
         self._collection = collection
         self._is_whole = True
         self._waiting: list[Outcome] = []
@@ -396,6 +404,7 @@ class Intake:
         self.new += sum(file.row is None for file, _ in taken)
         self.changed += sum(file.row is not None for file, _ in taken)
         self.rejected += len(refused)
+        self.is_as_scanned &= all((p.size, p.mtime_ns) == (file.size, file.mtime_ns) for file, p in taken)
         self.postponed |= {o.file.path: o.reason for o in outcomes if o.passing}
         for outcome in outcomes:
             if outcome.reason:
@@ -425,10 +434,18 @@ def _reject_columns(refused: list[Outcome]) -> dict[str, list[Any]]:
     }
 
 
-def _report(collection: CollectionWriter, scan: Scan, settled: Settled, intake: Intake) -> IngestReport:
+def _is_settled(collection: CollectionWriter, scan: Scan, intake: Intake) -> bool:
+    """Whether another run that finds the same files has nothing to do; what a limit refused is tried again."""
+    rejects = collection.rejects.read(("state", "oversize"), slice(0, collection.rejects.n_rows))
+    oversize = bool(np.any((rejects["state"] == LIVE) & rejects["oversize"]))
+    return intake.is_as_scanned and not (intake.postponed or scan.listing.unreadable or oversize)
+
+
+def _report(
+    collection: CollectionWriter, scan: Scan, settled: Settled, intake: Intake, known_rejects: int
+) -> IngestReport:
     postponed = dict(sorted(scan.listing.unreadable.items())) | intake.postponed
     decoded = intake.new + intake.changed + intake.rejected + len(intake.postponed)
-    known_rejects = scan.count_known_rejects()
     counts = collection.counts()
     if not counts.live:
         reasons = Counter(reason for _, reason, state in collection.rejects.records("reason", "state") if state == LIVE)

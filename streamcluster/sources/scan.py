@@ -40,6 +40,8 @@ EXPORT_MARKER = ".streamcluster"
 
 #: What `os.fsencode` does, without its call for each of a million files.
 _FILE_NAMES = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+#: A `FoundEntry` for the digest of a scan; no path has a zero byte.
+_ENTRY = b"%b\0%d %d %d\0"
 
 
 class FoundFile(Struct, frozen=True, gc=False):
@@ -102,7 +104,8 @@ class Patterns:
     """
 
     def __init__(self, include: Iterable[str], exclude: Iterable[str]) -> None:
-        self._includes, self._excludes = _matcher(include), _matcher(exclude)
+        self.include, self.exclude = tuple(include), tuple(exclude)
+        self._includes, self._excludes = _matcher(self.include), _matcher(self.exclude)
 
     def takes_file(self, prefix: str, name: str) -> bool:
         """Whether the file of this name, in the folder at `prefix` in its source, is a candidate."""
@@ -295,11 +298,11 @@ def _told(files: Iterator[FoundEntry], advance: Callable[[int], None]) -> Iterat
         yield from part
 
 
-def _in_sorted_runs(rows: Iterable[RowT]) -> Iterator[RowT]:
-    """Yield rows in the order of their paths, as far as a few thousand go: the scratch tables grow a third sooner."""
+def _sorted_runs(rows: Iterable[RowT]) -> Iterator[list[RowT]]:
+    """Yield a few thousand rows at a time in the order of their paths: the scratch tables grow a third sooner."""
     rest = iter(rows)
     while run := sorted(islice(rest, RUN_ROWS)):
-        yield from run
+        yield run
 
 
 _TABLES = """
@@ -351,6 +354,15 @@ class Scan(ScratchDatabase):
     dropped : iterable of str
         Absolute paths of folders that are sources no more: what the store knows below them is missing, unless a
         source holds it too.
+
+    Attributes
+    ----------
+    found : int
+        Candidate files.
+    digest : str
+        SHA-256 of what was looked for and of path, size and time of all candidate files, in hexadecimal digits. Two
+        that are equal mean that nothing changed; a system that lists the same folder in another order makes them
+        differ.
     """
 
     def __init__(
@@ -361,6 +373,7 @@ class Scan(ScratchDatabase):
         self._dropped = tuple(dropped)
         self.listing = Listing()
         self.found = 0
+        self.digest = ""
         self._patterns = patterns
         self._keep_out = keep_out
         self._key = seed.to_bytes(8, "little")
@@ -382,9 +395,13 @@ class Scan(ScratchDatabase):
         """
         present = [source for source in self.sources if source not in absent]
         files = walk(present, self._patterns, self._keep_out, self.listing, lambda: advance(0))
-        rows = _in_sorted_runs(_told(files, advance))
-        self._db.executemany("INSERT OR IGNORE INTO found VALUES (?, ?, ?, ?)", rows)
+        asked_for = (self.sources, sorted(self._patterns.include), sorted(self._patterns.exclude))
+        listed = hashlib.sha256(repr(asked_for).encode(*_FILE_NAMES))
+        for run in _sorted_runs(_told(files, advance)):
+            listed.update(b"".join(map(_ENTRY.__mod__, run)))
+            self._db.executemany("INSERT OR IGNORE INTO found VALUES (?, ?, ?, ?)", run)
         (self.found,) = self._one("SELECT count(*) FROM found")
+        self.digest = listed.hexdigest()
 
     def _order_key(self, path: bytes, start: int) -> int:
         hashed = hashlib.blake2b(path[start:], key=self._key, digest_size=8).digest()
@@ -393,10 +410,8 @@ class Scan(ScratchDatabase):
     def compare(self, pictures: Iterable[KnownPicture], rejects: Iterable[KnownReject]) -> None:
         """Take in what the store knows below these sources and the dropped ones; the last row of a path counts."""
         inside = tuple(os.path.join(source, "") for source in self.sources + self._dropped)
-        self._db.executemany(
-            "INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?)",
-            _in_sorted_runs((k[0].encode(*_FILE_NAMES), *k[1:]) for k in pictures if k[0].startswith(inside)),
-        )
+        for run in _sorted_runs((k[0].encode(*_FILE_NAMES), *k[1:]) for k in pictures if k[0].startswith(inside)):
+            self._db.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?)", run)
         self._db.executemany(
             "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?, ?)",
             ((os.fsencode(known.path), *known[1:]) for known in rejects if known.path.startswith(inside)),

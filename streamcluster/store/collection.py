@@ -82,6 +82,13 @@ REJECTS = (
 )
 
 
+class SettledScan(msgspec.Struct, frozen=True):
+    """The digest of a scan that left nothing to do, and how many of its files are rejects."""
+
+    digest: str
+    rejected: int
+
+
 class Pointer(msgspec.Struct, frozen=True, kw_only=True):
     """The attributes that say what counts."""
 
@@ -98,6 +105,7 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    settled: SettledScan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +332,8 @@ class CollectionWriter(Collection):
 
     def commit_rows(self, pictures: dict[str, list[Any]], rejects: dict[str, list[Any]]) -> None:
         """Write what is known of the next rows, whose thumbnails are written, and let them count."""
+        if pictures["path"] or rejects["path"]:
+            self.remember_scan(None)
         with self.writing():
             changed = self.catalog.write(self.catalog.n_rows, pictures)
             changed += self.rejects.write(self.rejects.n_rows, rejects)
@@ -343,6 +353,7 @@ class CollectionWriter(Collection):
     def update(self, table: Table, rows: Sequence[int], columns: dict[str, Any]) -> None:
         """Change what is known of committed rows; the next commit makes sure that it is on the disk."""
         if rows:
+            self.remember_scan(None)
             with self.writing():
                 flush_files(table.update(rows, columns), self.root)
 
@@ -353,7 +364,12 @@ class CollectionWriter(Collection):
         merged = dict.fromkeys([*self.pointer.sources, *sorted(map(encode_path, present))])
         kept = tuple(source for source in merged if source not in set(map(encode_path, absent)))
         if (kept, include, exclude) != (self.pointer.sources, self.pointer.include, self.pointer.exclude):
-            self._commit(sources=kept, include=include, exclude=exclude)
+            self._commit(sources=kept, include=include, exclude=exclude, settled=None)
+
+    def remember_scan(self, settled: SettledScan | None) -> None:
+        """Note that a run which finds these files has nothing to do; every change of rows or sources forgets that."""
+        if settled != self.pointer.settled:
+            self._commit(settled=settled)
 
     def make_embeddings(self, name: str, width: int, attributes: dict[str, Any]) -> Embeddings:
         """Return the embeddings of this name, new ones if there are none, with room for all rows."""
