@@ -19,6 +19,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from streamcluster.config import IngestSettings, StoreDefaults
@@ -29,7 +30,7 @@ from streamcluster.errors import (
     SourceError,
     SourceNotFoundError,
 )
-from streamcluster.runtime.digests import file_digest
+from streamcluster.runtime.digests import DIGEST_BYTES, file_digest
 from streamcluster.runtime.execution import Executor, using
 from streamcluster.runtime.memory import peak_bytes
 from streamcluster.runtime.paths import decode_path, encode_path, printable
@@ -413,11 +414,12 @@ class Intake:
         self._waiting, self._committed_at = [], time.monotonic()
 
 
-def _picture_columns(taken: list[tuple[FoundFile, Picture]]) -> dict[str, list[Any]]:
-    names = ("size", "mtime_ns", "width", "height", "phash", "brightness", "sharpness")
-    columns: dict[str, list[Any]] = {name: [getattr(picture, name) for _, picture in taken] for name in names}
+def _picture_columns(taken: list[tuple[FoundFile, Picture]]) -> dict[str, Any]:
+    names = ("width", "height", "size", "mtime_ns", "digest", "phash", "brightness", "sharpness")
+    values = zip(*(astuple(picture) for _, picture in taken), strict=True) if taken else ([] for _ in names)
+    columns: dict[str, Any] = dict(zip(names, values, strict=True))
+    columns["digest"] = np.frombuffer(b"".join(columns["digest"]), np.uint8).reshape(-1, DIGEST_BYTES)
     columns["path"] = [encode_path(file.path) for file, _ in taken]
-    columns["digest"] = [np.frombuffer(picture.digest, np.uint8) for _, picture in taken]
     columns["state"] = [LIVE] * len(taken)
     return columns
 
