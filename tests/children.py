@@ -170,12 +170,12 @@ def wait_until(condition):
 def take_small_steps():
     """Let a few hundred pictures fill several blocks, chunks, batches and commits."""
     from streamcluster.destination import carry
-    from streamcluster.jobs import embed, fit, ingest
+    from streamcluster.jobs import embed, fit, intake
     from streamcluster.sources import read
     from streamcluster.store import collection, embeddings, fits, table
 
     read.PART_FILES = 8
-    ingest.COMMIT_FILES = 40
+    intake.COMMIT_FILES = 40
     collection.BLOCK_BYTES = 32 * 3 * 16 * 16
     for module in (table, fits, fit, embeddings):
         module.COLUMN_ROWS = 128
@@ -297,7 +297,7 @@ def import_jobs():
     import streamcluster.console
     import streamcluster.jobs.export
     import streamcluster.jobs.fit
-    import streamcluster.jobs.ingest
+    import streamcluster.jobs.intake
 
     return dask, sklearn, streamcluster
 

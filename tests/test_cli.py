@@ -115,7 +115,7 @@ def test_exit_codes(arguments, code, tmp_path):
 
 def test_a_busy_store_exits_with_75_and_names_the_holder(store):
     holder = (
-        "import sys, time\nfrom streamcluster.store.collection import exclusive_store\n"
+        "import sys, time\nfrom streamcluster.store.pointer import exclusive_store\n"
         "with exclusive_store(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", holder, str(store)], stdout=subprocess.PIPE, text=True) as other:

@@ -39,7 +39,7 @@ from streamcluster.errors import (
     SourceVanishedError,
     StoreFormatError,
 )
-from streamcluster.jobs import ingest as ingest_module
+from streamcluster.jobs import intake
 from streamcluster.jobs.ingest import ingest
 from streamcluster.jobs.status import status
 from streamcluster.runtime.paths import decode_path
@@ -59,7 +59,7 @@ def make_everything_small(monkeypatch):
     monkeypatch.setattr(collection_module, "BLOCK_BYTES", 4 * 3 * SIDE * SIDE)
     monkeypatch.setattr(table_module, "COLUMN_ROWS", 4)
     monkeypatch.setattr(read_module, "PART_FILES", 2)
-    monkeypatch.setattr(ingest_module, "COMMIT_FILES", 3)
+    monkeypatch.setattr(intake, "COMMIT_FILES", 3)
 
 
 @pytest.fixture(autouse=True)
@@ -818,7 +818,7 @@ def test_a_stop_is_noticed_while_files_are_compared_and_nothing_was_changed(fold
         progress.stop_signal = 15
         compared.append(path)
 
-    monkeypatch.setattr(ingest_module, "file_digest", digest_and_stop)
+    monkeypatch.setattr(intake, "file_digest", digest_and_stop)
     with pytest.raises(Interrupted):
         run(store, folder, progress=progress)
     assert 0 < len(compared) < 30

@@ -21,12 +21,12 @@ BUDGET = 512 * MIB
 PLAIN = "from streamcluster.__main__ import main; main()"
 #: What a job holds at a time is limited, but large beside a few thousand pictures; here it is small.
 SMALL_STEPS = """
-from streamcluster.jobs import embed, fit, ingest
+from streamcluster.jobs import embed, fit, intake
 from streamcluster.learn import plan
 from streamcluster.store import collection, embeddings, fits, table
 embeddings.EMBEDDING_ROWS = embed.EMBEDDING_ROWS = 256
 collection.BLOCK_BYTES = 1 << 20
-ingest.COMMIT_FILES = 1024
+intake.COMMIT_FILES = 1024
 plan.SHUFFLE_ROWS = plan.SAMPLE_ROWS = 1024
 for module in (table, fits, fit, embeddings):
     module.COLUMN_ROWS = 1024

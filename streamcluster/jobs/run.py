@@ -10,7 +10,7 @@ from streamcluster.jobs.fit import FitReport, fit
 from streamcluster.jobs.ingest import IngestReport, ingest
 from streamcluster.runtime.execution import Executor
 from streamcluster.runtime.progress import Progress
-from streamcluster.store.collection import exclusive_store
+from streamcluster.store.pointer import exclusive_store
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamcluster.config import StatusSettings
 from streamcluster.errors import SourceError
-from streamcluster.jobs.ingest import known_pictures, known_rejects
+from streamcluster.jobs.intake import known_pictures, known_rejects
 from streamcluster.runtime.paths import decode_path, printable
 from streamcluster.runtime.progress import Progress
 from streamcluster.sources.scan import Patterns, Scan, check_source

@@ -370,7 +370,7 @@ class Scan(ScratchDatabase):
     ) -> None:
         super().__init__(CACHE_BYTES)
         self.sources = tuple(dict.fromkeys(sources))
-        self._dropped = tuple(dropped)
+        self.dropped = tuple(dropped)
         self.listing = Listing()
         self.found = 0
         self.digest = ""
@@ -409,7 +409,7 @@ class Scan(ScratchDatabase):
 
     def compare(self, pictures: Iterable[KnownPicture], rejects: Iterable[KnownReject]) -> None:
         """Take in what the store knows below these sources and the dropped ones; the last row of a path counts."""
-        inside = tuple(os.path.join(source, "") for source in self.sources + self._dropped)
+        inside = tuple(os.path.join(source, "") for source in self.sources + self.dropped)
         for run in _sorted_runs((k[0].encode(*_FILE_NAMES), *k[1:]) for k in pictures if k[0].startswith(inside)):
             self._db.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?)", run)
         self._db.executemany(

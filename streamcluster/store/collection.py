@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,16 +23,16 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from streamcluster.config import StoreDefaults
-from streamcluster.errors import FitNotFoundError, NoPicturesError, StoreFormatError, StoreNotFoundError
+from streamcluster.errors import FitNotFoundError, NoPicturesError, StoreFormatError
 from streamcluster.runtime.blocks import tile_rows
 from streamcluster.runtime.digests import DIGEST_BYTES
-from streamcluster.runtime.locks import exclusive
 from streamcluster.runtime.memory import MIB
 from streamcluster.runtime.paths import decode_path, encode_path, printable, system_path
 from streamcluster.store.duplicates import StoredDuplicates, write_duplicates
 from streamcluster.store.durable import files_below, flush_files, remove_partial_files, write_file, writing_to
 from streamcluster.store.embeddings import Embeddings, create_embeddings, find_embeddings
 from streamcluster.store.fits import Fit, FitDraft, fit_name
+from streamcluster.store.pointer import ATTRIBUTE, Pointer, SettledScan, exclusive_store, is_free, read_pointer
 from streamcluster.store.table import (
     CHUNK_KEYS,
     GONE,
@@ -47,9 +47,6 @@ from streamcluster.store.table import (
     open_array,
     open_subgroup,
 )
-
-FORMAT_VERSION = 1
-_ATTRIBUTE = "streamcluster"
 
 #: Bytes of a block of thumbnails. Measured best around 6 MiB: larger ones cost memory, smaller ones files.
 BLOCK_BYTES = 6 * MIB
@@ -80,32 +77,6 @@ REJECTS = (
     Column("oversize", "bool", "a limit refused it, so it is tried again"),
     Column("state", "uint8", "0 live, 1 gone, 2 replaced"),
 )
-
-
-class SettledScan(msgspec.Struct, frozen=True):
-    """The digest of a scan that left nothing to do, and how many of its files are rejects."""
-
-    digest: str
-    rejected: int
-
-
-class Pointer(msgspec.Struct, frozen=True, kw_only=True):
-    """The attributes that say what counts."""
-
-    format: int = FORMAT_VERSION
-    image_size: int
-    aspect: Literal["squash", "pad", "crop"]
-    background: str
-    seed: int
-    block_rows: int
-    committed: int = 0
-    committed_rejects: int = 0
-    current_fit: str | None = None
-    current_duplicates: str | None = None
-    sources: tuple[str, ...] = ()
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    settled: SettledScan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +113,7 @@ class Collection:
     def __init__(self, root: str, group: zarr.Group) -> None:
         self.root = root
         self._group = group
-        self.pointer = _read_pointer(root, group)
+        self.pointer = read_pointer(root)
         self._pixels = open_array(group, "pixels")
         self.catalog = Table(open_subgroup(group, "catalog"), CATALOG, root, self.pointer.committed)
         self.rejects = Table(open_subgroup(group, "rejects"), REJECTS, root, self.pointer.committed_rejects)
@@ -155,7 +126,7 @@ class Collection:
     @property
     def sources(self) -> tuple[str, ...]:
         """The folders that earlier ingests scanned."""
-        return tuple(map(decode_path, self.pointer.sources))
+        return self.pointer.source_folders
 
     @property
     def current_fit(self) -> str | None:
@@ -420,7 +391,7 @@ class CollectionWriter(Collection):
     def _commit(self, **changes: Any) -> None:
         pointer = msgspec.structs.replace(self.pointer, **changes)
         with self.writing():
-            self._group.attrs[_ATTRIBUTE] = msgspec.to_builtins(pointer)
+            self._group.attrs[ATTRIBUTE] = msgspec.to_builtins(pointer)
             flush_files([os.path.join(self.root, "zarr.json")], self.root)
         self.pointer = pointer
 
@@ -468,37 +439,14 @@ def open_for_writing(path: str, create: StoreDefaults | None = None) -> Iterator
         As `open_collection`.
     """
     root = os.path.realpath(path)
-    if create is None and _is_free(root):
-        raise StoreNotFoundError(_no_store(root))
+    if create is None:
+        read_pointer(root)
     with exclusive_store(root):
-        if _is_free(root) and create is not None:
+        if create is not None and is_free(root):
             _create(root, create)
         collection = CollectionWriter(root, _open_group(root, "r+"))
         collection.recover()
         yield collection
-
-
-@contextmanager
-def exclusive_store(path: str) -> Iterator[None]:
-    """Hold the store's lock, a file beside the real folder, so that two links to one store share it."""
-    root = os.path.realpath(path)
-    with ExitStack() as stack:
-        with writing_to(root):
-            os.makedirs(os.path.dirname(root), exist_ok=True)
-            stack.enter_context(exclusive(root + ".lock", root))
-        yield
-
-
-def store_exists(path: str) -> bool:
-    """Whether something lies at this path that `open_collection` should open or refuse."""
-    return not _is_free(os.path.realpath(path))
-
-
-def _is_free(root: str) -> bool:
-    """Whether a store may be made here: nothing is there, or an empty folder."""
-    if not os.path.lexists(root):
-        return True
-    return os.path.isdir(root) and not os.listdir(root)
 
 
 def _create(root: str, layout: StoreDefaults) -> None:
@@ -524,7 +472,7 @@ def _create(root: str, layout: StoreDefaults) -> None:
         Table.create(group, "rejects", REJECTS)
         group.create_group("fits")
         pointer = Pointer(**msgspec.structs.asdict(layout), block_rows=block_rows)
-        group.attrs[_ATTRIBUTE] = msgspec.to_builtins(pointer)
+        group.attrs[ATTRIBUTE] = msgspec.to_builtins(pointer)
         flush_files(files_below(making), making)
         if os.path.isdir(root):
             os.rmdir(root)
@@ -539,8 +487,7 @@ def rows_per_block(image_size: int) -> int:
 
 
 def _open_group(root: str, mode: Literal["r", "r+"]) -> zarr.Group:
-    if not os.path.lexists(root):
-        raise StoreNotFoundError(_no_store(root))
+    read_pointer(root)
     try:
         # A Path, since zarr takes a string for an address: before 3.2 one with "::", from then on one with "#" or "?".
         return zarr.open_group(Path(root), mode=mode, zarr_format=3)
@@ -550,22 +497,3 @@ def _open_group(root: str, mode: Literal["r", "r+"]) -> zarr.Group:
         ) from None
     except OSError as error:
         raise StoreFormatError(f"{printable(root)}: cannot open this store ({error.strerror or error})") from None
-
-
-def _no_store(root: str) -> str:
-    return f"{printable(root)}: no store there; make one with: streamcluster ingest FOLDER --store {printable(root)}"
-
-
-def _read_pointer(root: str, group: zarr.Group) -> Pointer:
-    attributes = group.attrs.get(_ATTRIBUTE)
-    version = attributes.get("format") if isinstance(attributes, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise StoreFormatError(
-            f"{printable(root)} has format {version}, this streamcluster reads up to {FORMAT_VERSION}; upgrade it"
-        )
-    try:
-        return msgspec.convert(attributes, Pointer)
-    except msgspec.ValidationError:
-        raise StoreFormatError(
-            f"{printable(root)} is a zarr group but not a store of streamcluster; choose another --store"
-        ) from None

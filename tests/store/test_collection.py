@@ -24,12 +24,11 @@ from streamcluster.runtime.paths import decode_path, encode_path
 from streamcluster.store import collection as collection_module
 from streamcluster.store import table
 from streamcluster.store.collection import (
-    exclusive_store,
     open_collection,
     open_for_writing,
     rows_per_block,
-    store_exists,
 )
+from streamcluster.store.pointer import exclusive_store, find_pointer, is_free
 from streamcluster.store.table import GONE, LIVE, REPLACED
 
 LAYOUT = StoreDefaults(image_size=8, seed=3)
@@ -247,7 +246,7 @@ def test_a_store_is_made_whole_or_not_at_all(path, monkeypatch):
             fail_at_flush(failing, n)
             with pytest.raises(StoreWriteError):
                 add(path, 1)
-        assert not store_exists(path)
+        assert find_pointer(path) is None
     add(path, 1)
     assert_holds(path, 1)
 
@@ -435,7 +434,7 @@ MAKERS += [make_newer_store, make_store_without_pixels, make_store_without_a_des
 def test_what_is_no_store_is_refused_and_left_as_it_is(path, make):
     make(path)
     before = contents(path) or Path(path).read_bytes()
-    assert store_exists(path)
+    assert not is_free(path)
     with pytest.raises(StoreFormatError):
         open_collection(path)
     with pytest.raises(StoreFormatError), open_for_writing(path, create=LAYOUT):
@@ -460,7 +459,7 @@ def test_nothing_is_opened_where_nothing_is(path, tmp_path):
 def test_an_empty_folder_and_missing_parents_are_fine_for_a_new_store(tmp_path):
     (tmp_path / "empty.zarr").mkdir()
     for path in (tmp_path / "empty.zarr", tmp_path / "x" / "y" / "new.zarr"):
-        assert not store_exists(str(path))
+        assert find_pointer(str(path)) is None
         add(str(path), 2)
         assert_holds(str(path), 2)
 
