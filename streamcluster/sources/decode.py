@@ -162,23 +162,15 @@ def decode_pictures(
         RGB, of those that are pictures, in their order; n may be 0.
     """
     starts = [_caught(_read_start, path) for path in paths]
-    admitted = [_caught(_admit, s, options, gate) if isinstance(s, FileStart) else s for s in starts]
-    pictures = {i: found for i, found in enumerate(admitted) if isinstance(found, Admissible)}
-    results: dict[int, Any] = {i: found for i, found in enumerate(admitted) if i not in pictures}
+    results: list[Any] = [_caught(_admit, s, options, gate) if isinstance(s, FileStart) else s for s in starts]
     thumbnails = np.empty((len(paths), options.image_size, options.image_size, 3), np.uint8)
-    lumas: list[tuple[list[int], Pixels]] = []
-    for places in _alike(pictures):
-        digests, shrunk = _decode_alike([pictures[i] for i in places], options, gate)
-        results.update(zip(places, digests, strict=True))
-        if shrunk is not None:
-            good = [i for i in places if isinstance(results[i], bytes)]
-            thumbnails[good], luma = shrunk
-            lumas.append((good, luma))
-    for good, luma in lumas:
-        for i, measures in zip(good, measure(luma), strict=True):
-            results[i] = _picture(pictures[i], results[i], measures)
-    good = [i for i in range(len(paths)) if isinstance(results[i], Picture)]
-    return [results[i] for i in range(len(paths))], thumbnails if len(good) == len(paths) else thumbnails[good]
+    for places in _alike({i: found for i, found in enumerate(results) if isinstance(found, Admissible)}):
+        found, small = _decode_alike([results[i] for i in places], options, gate)
+        for i, result in zip(places, found, strict=True):
+            results[i] = result
+        thumbnails[[i for i in places if isinstance(results[i], Picture)]] = small
+    good = [isinstance(result, Picture) for result in results]
+    return results, thumbnails if all(good) else thumbnails[good]
 
 
 def _alike(pictures: Mapping[int, Admissible]) -> Iterator[list[int]]:
@@ -237,15 +229,20 @@ def _read_header(start: FileStart) -> Header:
 
 def _decode_alike(
     pictures: Sequence[Admissible], options: DecodeOptions, gate: MemoryGate
-) -> tuple[Sequence[bytes | Refused], tuple[Pixels, Pixels] | None]:
-    """Return the digest of each file of a stack, or what is wrong with it; thumbnails and lumas of the good, if any."""
+) -> tuple[list[Picture | Refused], Pixels]:
+    """Return what becomes of pictures that make a stack, and the RGB thumbnails of those that could be decoded."""
     header = pictures[0].header
     orientation = 1 if header.format == "TIFF" else header.orientation
     with gate.hold(max(picture.n_bytes for picture in pictures)):
         digests, stack = _decode_all(pictures, options.background)
         if not len(stack):
-            return digests, None
-        return digests, (make_thumbnails(stack, orientation, options), make_lumas(stack, orientation))
+            return [d for d in digests if not isinstance(d, bytes)], _no_pixels(options.image_size)
+        thumbnails, lumas = make_thumbnails(stack, orientation, options), make_lumas(stack, orientation)
+    measures = iter(measure(lumas))
+    return [
+        _picture(picture, digest, next(measures)) if isinstance(digest, bytes) else digest
+        for picture, digest in zip(pictures, digests, strict=True)
+    ], thumbnails
 
 
 def _decode_all(
@@ -254,11 +251,15 @@ def _decode_all(
     """Return the digest of each file, or what is wrong with it, and the stack of pixels of the good ones."""
     if len(pictures) == 1:
         found = _caught(_decode, *pictures, background)
-        return ([found[0]], found[1][None]) if isinstance(found, tuple) else ([found], np.empty((0, 1, 1, 3), np.uint8))
+        return ([found[0]], found[1][None]) if isinstance(found, tuple) else ([found], _no_pixels(1))
     stack = np.empty((len(pictures), *pictures[0].shape, 3), np.uint8)
     digests = [_fill(row, picture, background) for row, picture in zip(stack, pictures, strict=True)]
     good = [isinstance(digest, bytes) for digest in digests]
     return digests, stack if all(good) else stack[good]
+
+
+def _no_pixels(side: int) -> Pixels:
+    return np.empty((0, side, side, 3), np.uint8)
 
 
 def _fill(row: Pixels, picture: Admissible, background: tuple[int, int, int]) -> bytes | Refused:
