@@ -32,14 +32,15 @@ from streamcluster.runtime.words import count
 from streamcluster.sources.decode import (
     LUMA_SIDE,
     START_BYTES,
+    Decoded,
     DecodeOptions,
-    Picture,
     Refused,
     decode_pictures,
+    resize,
     rgb_of,
+    stack_thumbnails,
 )
 from streamcluster.sources.read import share_room
-from streamcluster.sources.resize import resize
 from streamcluster.store.collection import BLOCK_BYTES, Collection, CollectionWriter
 from streamcluster.store.embeddings import EMBEDDING_ROWS, FILE, THUMBNAIL, Embeddings
 
@@ -98,13 +99,13 @@ class Reader:
         SourceNotFoundError
             A file is missing since its whole source is.
         """
-        results, read = decode_pictures([wanted.path for wanted in part], self.options, self.gate)
+        results = decode_pictures([wanted.path for wanted in part], self.options, self.gate)
         reasons = map(self._refusal, part, results)
         refusals = {i: why for i, why in enumerate(reasons) if why}
-        good = (i for i, result in enumerate(results) if isinstance(result, Picture))
-        pictures = {i: self._fitted(picture) for i, picture in zip(good, read, strict=True)}
-        pictures |= {i: self._thumbnail(part[i].row) for i in refusals}
-        vectors = self.model.embed(np.stack([pictures[i] for i in range(len(part))]))
+        decoded = [result for i, result in enumerate(results) if i not in refusals and isinstance(result, Decoded)]
+        read = iter(stack_thumbnails(decoded, self.options.image_size))
+        pictures = [self._thumbnail(w.row) if i in refusals else self._fitted(next(read)) for i, w in enumerate(part)]
+        vectors = self.model.embed(np.stack(pictures))
         for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
             refusals[i] = "the model gives no finite numbers"
             vectors[i] = self._embed_thumbnail(part[i].row)
@@ -115,9 +116,9 @@ class Reader:
             reasons={part[i].path: why for i, why in sorted(refusals.items())},
         )
 
-    def _refusal(self, wanted: Wanted, result: Picture | Refused) -> str:
+    def _refusal(self, wanted: Wanted, result: Decoded | Refused) -> str:
         """Return why a file is not the picture of its row; nothing if it is."""
-        if isinstance(result, Picture):
+        if isinstance(result, Decoded):
             return "" if result.digest == wanted.digest else "changed since it was ingested"
         if isinstance(result, FileNotFoundError):
             self._check_source_of(wanted.path)

@@ -36,7 +36,7 @@ from streamcluster.store.pointer import SettledScan
 from streamcluster.store.table import GONE, LIVE, REPLACED
 
 if TYPE_CHECKING:
-    from streamcluster.sources.decode import Picture
+    from streamcluster.sources.measure import Picture
     from streamcluster.sources.read import Outcome, Part, Reading
 
 log = logging.getLogger(__name__)

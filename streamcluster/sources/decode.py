@@ -1,4 +1,4 @@
-"""The project's only door to picture decoding: files in, thumbnails and measures out.
+"""The project's only door to picture decoding: one file in, one thumbnail and a grey picture to measure out.
 
 OpenCV decodes, and simplejpeg the JPEG files that it decodes alike; `header.py` decides beforehand whether they may.
 Everything behind the decoder works on a few thousand pixels, so that a picture costs little more than its decoding.
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
+from itertools import compress
 from typing import Any, BinaryIO, Final, Literal, NamedTuple, TypeVar, cast
 
 import cv2
@@ -28,13 +29,12 @@ from streamcluster.runtime.digests import digest_of
 from streamcluster.runtime.memory import MemoryGate, format_bytes
 from streamcluster.runtime.paths import system_path
 from streamcluster.sources.header import Header, read_header
-from streamcluster.sources.measure import measure
-from streamcluster.sources.resize import Pixels, resize_stack
 
 # Pictures are decoded by a pool of threads; OpenCV's own threads would only compete with it.
 cv2.setNumThreads(1)
 
 Aspect = Literal["squash", "pad", "crop"]
+Pixels = NDArray[np.uint8]
 #: What is wrong with a file, caught: the reasons stand at `decode_pictures`.
 Refused = UnreadablePictureError | OSError
 ResultT = TypeVar("ResultT")
@@ -88,33 +88,30 @@ def rgb_of(color: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-class Picture(Struct, frozen=True, gc=False):
-    """What the catalogue keeps of a picture.
+class Decoded(Struct, frozen=True, gc=False):
+    """What is kept of a picture once it is decoded.
 
     Attributes
     ----------
+    thumbnail : ndarray of uint8, shape (image_size, image_size, 3)
+        BGR; `stack_thumbnails` makes many at a time RGB.
+    luma : ndarray of uint8, shape (at most 128, at most 128)
+        To be measured.
     width, height : int
         Pixels as displayed, after orientation.
     size, mtime_ns : int
         Of the file that was read, in bytes and nanoseconds.
     digest : bytes
         SHA-256 of the file's bytes.
-    phash : int
-        64-bit perceptual hash.
-    brightness : float
-        Mean luma (ITU-R BT.601), 0 to 255.
-    sharpness : float
-        Variance of the Laplacian of the luma. All three as `measure.py` takes them.
     """
 
+    thumbnail: Pixels
+    luma: Pixels
     width: int
     height: int
     size: int
     mtime_ns: int
     digest: bytes
-    phash: int
-    brightness: float
-    sharpness: float
 
 
 class FileStart(NamedTuple):
@@ -140,47 +137,45 @@ class Admissible(NamedTuple):
     n_bytes: int
 
 
-def decode_pictures(
-    paths: Sequence[str], options: DecodeOptions, gate: MemoryGate
-) -> tuple[list[Picture | Refused], Pixels]:
-    """Read and measure the picture files at these paths.
+def decode_pictures(paths: Sequence[str], options: DecodeOptions, gate: MemoryGate) -> list[Decoded | Refused]:
+    """Read the picture files at these paths.
 
-    Each step goes through all files: so its code stays in the processor's cache. Pictures that come out alike are
-    shrunk and measured as one stack: each call that frees the interpreter's lock is a chance that the threads wait for
-    one another.
+    Each step goes through all files: so its code stays in the processor's cache. JPEG files that come out alike are
+    decoded into one stack and shrunk with one call: each call that frees the interpreter's lock is a chance that the
+    threads wait for one another.
 
     Returns
     -------
-    results : list
-        For each path a `Picture`, or an error that was caught:
+    list
+        For each path a `Decoded`, or an error that was caught:
 
         - `UnreadablePictureError`: the bytes are no picture.
         - `OversizePictureError`: the picture has more than `options.max_pixels`, or needs more than `gate` ever admits.
         - `ChangedWhileReadError`: the file changed while it was read.
         - `OSError`: the file could not be opened or read; it may work later.
-    thumbnails : uint8, shape (n, image_size, image_size, 3)
-        RGB, of those that are pictures, in their order; n may be 0.
     """
     starts = [_caught(_read_start, path) for path in paths]
-    results: list[Any] = [_caught(_admit, s, options, gate) if isinstance(s, FileStart) else s for s in starts]
-    thumbnails = np.empty((len(paths), options.image_size, options.image_size, 3), np.uint8)
-    for places in _alike({i: found for i, found in enumerate(results) if isinstance(found, Admissible)}):
-        found, small = _decode_alike([results[i] for i in places], options, gate)
-        for i, result in zip(places, found, strict=True):
-            results[i] = result
-        thumbnails[[i for i in places if isinstance(results[i], Picture)]] = small
-    good = [isinstance(result, Picture) for result in results]
-    return results, thumbnails if all(good) else thumbnails[good]
+    admitted = [_caught(_admit, s, options, gate) if isinstance(s, FileStart) else s for s in starts]
+    results: dict[int, Decoded | Refused] = {}
+    pictures: dict[int, Admissible] = {}
+    for i, found in enumerate(admitted):
+        if isinstance(found, Admissible):
+            pictures[i] = found
+        else:
+            results[i] = found
+    for places in _alike(pictures):
+        results.update(zip(places, _decode_alike([pictures[i] for i in places], options, gate), strict=True))
+    return [results[i] for i in range(len(paths))]
 
 
 def _alike(pictures: Mapping[int, Admissible]) -> Iterator[list[int]]:
-    """Yield the places of the pictures that make a stack, small ones of one shape and orientation; a TIFF is alone."""
+    """Yield the places of the pictures that make a stack: small JPEG files of one shape, any other by itself."""
     by_shape: dict[tuple[tuple[int, int], int], list[int]] = defaultdict(list)
     for i, picture in pictures.items():
-        if picture.header.format == "TIFF":
-            yield [i]
-        else:
+        if picture.header.format == "JPEG" and picture.start.is_whole:
             by_shape[picture.shape, picture.header.orientation].append(i)
+        else:
+            yield [i]
     for ((height, width), _), places in by_shape.items():
         for rows in tile_rows(len(places), max(1, STACK_BYTES // (3 * height * width))):
             yield places[rows]
@@ -227,68 +222,40 @@ def _read_header(start: FileStart) -> Header:
         return read_header(cast(BinaryIO, file))
 
 
-def _decode_alike(
-    pictures: Sequence[Admissible], options: DecodeOptions, gate: MemoryGate
-) -> tuple[list[Picture | Refused], Pixels]:
-    """Return what becomes of pictures that make a stack, and the RGB thumbnails of those that could be decoded."""
-    header = pictures[0].header
-    orientation = 1 if header.format == "TIFF" else header.orientation
-    with gate.hold(max(picture.n_bytes for picture in pictures)):
-        digests, stack = _decode_all(pictures, options.background)
-        if not len(stack):
-            return [d for d in digests if not isinstance(d, bytes)], _no_pixels(options.image_size)
-        thumbnails, lumas = make_thumbnails(stack, orientation, options), make_lumas(stack, orientation)
-    measures = iter(measure(lumas))
-    return [
-        _picture(picture, digest, next(measures)) if isinstance(digest, bytes) else digest
-        for picture, digest in zip(pictures, digests, strict=True)
-    ], thumbnails
+def _decode_alike(pictures: Sequence[Admissible], options: DecodeOptions, gate: MemoryGate) -> list[Decoded | Refused]:
+    return _decode_stack(pictures, options, gate) if len(pictures) > 1 else [_caught(_decode, *pictures, options, gate)]
 
 
-def _decode_all(
-    pictures: Sequence[Admissible], background: tuple[int, int, int]
-) -> tuple[Sequence[bytes | Refused], Pixels]:
-    """Return the digest of each file, or what is wrong with it, and the stack of pixels of the good ones."""
-    if len(pictures) == 1:
-        found = _caught(_decode, *pictures, background)
-        return ([found[0]], found[1][None]) if isinstance(found, tuple) else ([found], _no_pixels(1))
-    stack = np.empty((len(pictures), *pictures[0].shape, 3), np.uint8)
-    digests = [_fill(row, picture, background) for row, picture in zip(stack, pictures, strict=True)]
-    good = [isinstance(digest, bytes) for digest in digests]
-    return digests, stack if all(good) else stack[good]
-
-
-def _no_pixels(side: int) -> Pixels:
-    return np.empty((0, side, side, 3), np.uint8)
-
-
-def _fill(row: Pixels, picture: Admissible, background: tuple[int, int, int]) -> bytes | Refused:
-    """Decode a picture into its row of a stack, and return the digest of its file."""
-    start = picture.start
-    if picture.header.format == "JPEG" and start.is_whole and _decode_jpeg(start.data, picture.shape, row) is not None:
-        return digest_of(start.data)
-    found = _caught(_decode, picture, background)
-    if not isinstance(found, tuple):
-        return found
-    digest, pixels = found
-    row[:] = pixels[..., :3]
-    return digest
-
-
-def _decode(picture: Admissible, background: tuple[int, int, int]) -> tuple[bytes, Pixels]:
-    """Return the digest of a file and the pixels in it."""
+def _decode(picture: Admissible, options: DecodeOptions, gate: MemoryGate) -> Decoded:
     start, header, _, _, n_bytes = picture
-    try:
-        encoded = np.frombuffer(start.data, np.uint8) if start.is_whole else _read_all(start)
-        return digest_of(memoryview(cast(Any, encoded))), decode_pixels(encoded, picture, background)
-    except MemoryError:
-        raise OversizePictureError(_too_large(header, n_bytes, "the system has no more; use --memory")) from None
+    with gate.hold(n_bytes):
+        try:
+            encoded = np.frombuffer(start.data, np.uint8) if start.is_whole else _read_all(start)
+            digest = digest_of(memoryview(cast(Any, encoded)))
+            (decoded,) = _shrink(
+                decode_pixels(encoded, picture, options.background)[None], [picture], [digest], options
+            )
+        except MemoryError:
+            raise OversizePictureError(_too_large(header, n_bytes, "the system has no more; use --memory")) from None
+        return decoded
 
 
-def _picture(picture: Admissible, digest: bytes, measures: tuple[int, float, float]) -> Picture:
-    header, status = picture.header, picture.start.status
-    width, height = (header.height, header.width) if header.orientation > 4 else (header.width, header.height)
-    return Picture(width, height, status.st_size, status.st_mtime_ns, digest, *measures)
+def _decode_stack(pictures: Sequence[Admissible], options: DecodeOptions, gate: MemoryGate) -> list[Decoded | Refused]:
+    """Decode JPEG files of one shape and orientation; an unusual one is then decoded alone."""
+    stack = np.empty((len(pictures), *pictures[0].shape, 3), np.uint8)
+    with gate.hold(max(picture.n_bytes for picture in pictures)):
+        usual = [
+            _decode_jpeg(picture.start.data, picture.shape, pixels) is not None
+            for picture, pixels in zip(pictures, stack, strict=True)
+        ]
+    if not all(usual):
+        stack = stack[usual]
+    kept = list(compress(pictures, usual))
+    decoded = iter(_shrink(stack, kept, [digest_of(picture.start.data) for picture in kept], options) if kept else ())
+    return [
+        next(decoded) if is_usual else _caught(_decode, picture, options, gate)
+        for picture, is_usual in zip(pictures, usual, strict=True)
+    ]
 
 
 def reduction_for(header: Header, image_size: int) -> int:
@@ -457,16 +424,41 @@ def composite(pixels: Pixels, background: tuple[int, int, int], *, premultiplied
             strip[..., :3] = (strip[..., :3] * alpha + under + 127) // 255
 
 
+def _shrink(
+    stack: Pixels, pictures: Sequence[Admissible], digests: Sequence[bytes], options: DecodeOptions
+) -> list[Decoded]:
+    """Return what is kept of pictures of one shape and orientation."""
+    header = pictures[0].header
+    orientation = 1 if header.format == "TIFF" else header.orientation
+    thumbnails, lumas = make_thumbnails(stack, orientation, options), make_lumas(stack, orientation)
+    return [
+        _decoded(picture, digest, thumbnail, luma)
+        for picture, digest, thumbnail, luma in zip(pictures, digests, thumbnails, lumas, strict=True)
+    ]
+
+
+def _decoded(picture: Admissible, digest: bytes, thumbnail: Pixels, luma: Pixels) -> Decoded:
+    header, status = picture.header, picture.start.status
+    width, height = (header.height, header.width) if header.orientation > 4 else (header.width, header.height)
+    return Decoded(thumbnail, luma, width, height, status.st_size, status.st_mtime_ns, digest)
+
+
+def stack_thumbnails(decoded: Sequence[Decoded], side: int) -> Pixels:
+    """Return the (n, side, side, 3) RGB thumbnails of pictures, n may be 0."""
+    if not decoded:
+        return np.empty((0, side, side, 3), np.uint8)
+    tall = np.concatenate([picture.thumbnail for picture in decoded])
+    return cast(Pixels, cv2.cvtColor(tall, cv2.COLOR_BGR2RGB)).reshape(-1, side, side, 3)
+
+
 def make_thumbnails(stack: Pixels, orientation: int, options: DecodeOptions) -> Pixels:
-    """Return the (n, S, S, 3) RGB thumbnails of (n, h, w, 3 or 4) BGR or BGRA that still have to be oriented."""
+    """Return the (n, S, S, 3) BGR thumbnails of (n, h, w, 3 or 4) BGR or BGRA that still have to be oriented."""
     side = options.image_size
     if options.aspect == "crop":
         stack = _centre_squares(stack)
     height, width = _fit(stack.shape[1], stack.shape[2], side) if options.aspect == "pad" else (side, side)
     small = orient(resize_stack(stack, width, height), orientation)[..., :3]
-    squares = small if width == height else _pad(small, side, options.background)
-    tall = np.ascontiguousarray(squares).reshape(-1, side, 3)
-    return cast(Pixels, cv2.cvtColor(tall, cv2.COLOR_BGR2RGB)).reshape(-1, side, side, 3)
+    return small if width == height else _pad(small, side, options.background)
 
 
 def _centre_squares(stack: Pixels) -> Pixels:
@@ -493,6 +485,31 @@ def _pad(stack: Pixels, side: int, background: tuple[int, int, int]) -> Pixels:
     top, left = (side - height) // 2, (side - width) // 2
     squares[:, top : top + height, left : left + width] = stack
     return squares
+
+
+def resize_stack(stack: Pixels, width: int, height: int) -> Pixels:
+    """Return each of (n, h, w, …) resized on its own, as `resize` does it.
+
+    Where both sides shrink by whole numbers no cell spans two pictures, so that one call on the tall picture does it.
+    """
+    n, h, w, *channels = stack.shape
+    if n == 1 or h % height or w % width:
+        return np.stack([resize(picture, width, height) for picture in stack])
+    tall = resize(stack.reshape(n * h, w, *channels), width, n * height)
+    return tall.reshape(n, height, width, *channels)
+
+
+def resize(pixels: Pixels, width: int, height: int) -> Pixels:
+    """Return `pixels` at a new size: area averages along an axis that shrinks, linear along one that grows.
+
+    `cv2.INTER_AREA` alone turns linear in both as soon as one axis grows, and a shrinking axis then aliases.
+    """
+    least = (min(width, pixels.shape[1]), min(height, pixels.shape[0]))
+    if least != pixels.shape[1::-1]:
+        pixels = cast(Pixels, cv2.resize(pixels, least, interpolation=cv2.INTER_AREA))
+    if least != (width, height):
+        pixels = cast(Pixels, cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR))
+    return pixels
 
 
 def orient(stack: Pixels, orientation: int) -> Pixels:

@@ -7,24 +7,65 @@ is small enough for malloc to keep its memory: asking the system for 64 pictures
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Final, cast
 
 import cv2
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
+from streamcluster.runtime.blocks import tile_rows
 from streamcluster.runtime.cosines import cosines
-from streamcluster.sources.resize import Pixels, resize
+from streamcluster.sources.decode import Decoded, Pixels, resize
 
 HASH_SIDE: Final = 32
 HASH_FREQUENCIES: Final = 8
+#: Pictures of a stack: 384 KiB of luma, 768 of its Laplacian.
+STACK_PICTURES: Final = 24
 
 
-def measure(luma: Pixels) -> list[tuple[int, float, float]]:
-    """Return perceptual hash, brightness (mean luma, 0 to 255) and sharpness of each of uint8 (n, h, w)."""
-    spectra = low_frequencies(shrink_stack(luma, HASH_SIDE))
-    values = (perceptual_hashes(spectra), spectra[:, 0] / HASH_SIDE, sharpnesses(luma))
-    return list(zip(*(v.tolist() for v in values), strict=True))
+class Picture(Struct, frozen=True, gc=False):
+    """What the catalogue keeps of a picture.
+
+    Attributes
+    ----------
+    width, height, size, mtime_ns, digest
+        As in `Decoded`.
+    phash : int
+        64-bit perceptual hash, see `perceptual_hashes`.
+    brightness : float
+        Mean luma (ITU-R BT.601), 0 to 255.
+    sharpness : float
+        See `sharpnesses`.
+    """
+
+    width: int
+    height: int
+    size: int
+    mtime_ns: int
+    digest: bytes
+    phash: int
+    brightness: float
+    sharpness: float
+
+
+def measure_pictures(decoded: Sequence[Decoded]) -> list[Picture]:
+    """Return what the catalogue keeps of these pictures, in their order."""
+    by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for i, picture in enumerate(decoded):
+        by_shape[picture.luma.shape].append(i)
+    measured: dict[int, tuple[int, float, float]] = {}
+    for alike in by_shape.values():
+        for tile in tile_rows(len(alike), STACK_PICTURES):
+            indices = alike[tile]
+            luma = np.stack([decoded[i].luma for i in indices])
+            small = shrink_stack(luma, HASH_SIDE)
+            spectra = low_frequencies(small)
+            values = (perceptual_hashes(spectra), spectra[:, 0] / HASH_SIDE, sharpnesses(luma))
+            measured.update(zip(indices, zip(*(v.tolist() for v in values), strict=True), strict=True))
+    return [Picture(d.width, d.height, d.size, d.mtime_ns, d.digest, *measured[i]) for i, d in enumerate(decoded)]
 
 
 def shrink_stack(luma: Pixels, side: int) -> Pixels:

@@ -15,11 +15,13 @@ from streamcluster.sources.decode import (
     LUMA_SIDE,
     STACK_BYTES,
     START_BYTES,
+    Decoded,
     DecodeOptions,
-    Picture,
     Refused,
     decode_pictures,
+    stack_thumbnails,
 )
+from streamcluster.sources.measure import Picture, measure_pictures
 from streamcluster.sources.scan import FoundFile
 
 #: Files of one part: enough to hide the cost of a task, few enough that a stop is quick.
@@ -79,12 +81,14 @@ class Reading:
 
     def read(self, files: list[FoundFile]) -> Part:
         """Decode and measure the files of a part; nothing that is wrong with one of them is raised."""
-        results, thumbnails = decode_pictures([file.path for file in files], self.options, self.gate)
+        results = decode_pictures([file.path for file in files], self.options, self.gate)
+        decoded = [picture for picture in results if isinstance(picture, Decoded)]
+        pictures = iter(measure_pictures(decoded))
         outcomes = [
-            Outcome(file, result) if isinstance(result, Picture) else _explain(file, result)
+            Outcome(file, next(pictures)) if isinstance(result, Decoded) else _explain(file, result)
             for file, result in zip(files, results, strict=True)
         ]
-        return Part(outcomes, thumbnails)
+        return Part(outcomes, stack_thumbnails(decoded, self.options.image_size))
 
 
 def plan_reading(options: DecodeOptions, budget_bytes: int, workers: int, other_bytes: int) -> Reading:

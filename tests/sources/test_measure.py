@@ -4,15 +4,18 @@ import cv2
 import numpy as np
 import pytest
 
-from streamcluster.sources.measure import HASH_SIDE, measure
+from streamcluster.sources.decode import Decoded
+from streamcluster.sources.measure import HASH_SIDE, measure_pictures
 
-SHAPES = [(128, 128), (128, 97), (5, 128), (1, 1), (32, 64), (2, 3)]
+SHAPES = [(128, 128), (128, 128), (128, 128), (128, 97), (5, 128), (128, 97), (1, 1), (32, 64), (2, 3)]
 
 
-def pictures(seed, shape):
-    height, width = shape
-    coarse = np.random.default_rng(seed).integers(0, 256, (9, max(1, height // 9), max(1, width // 9))).astype(np.uint8)
-    return np.stack([cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR) for picture in coarse])
+def pictures(seed):
+    rng = np.random.default_rng(seed)
+    for number, (height, width) in enumerate(SHAPES):
+        coarse = rng.integers(0, 256, (max(1, height // 9), max(1, width // 9))).astype(np.uint8)
+        luma = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+        yield Decoded(luma[:1, :1], luma, width, height, number, number, bytes([number]))
 
 
 def hash_alone(luma):
@@ -22,19 +25,23 @@ def hash_alone(luma):
     return low - np.median(low) - 0.5
 
 
-@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("seed", range(4))
-def test_each_picture_is_measured_as_if_alone(seed, shape):
-    together = pictures(seed, shape)
-    for luma, measured in zip(together, measure(together), strict=True):
-        assert [measured] == measure(luma[None])
-        phash, brightness, sharpness = measured
+def test_each_picture_is_measured_as_if_alone(seed):
+    together = list(pictures(seed))
+    measured = measure_pictures(together)
+    for decoded, picture in zip(together, measured, strict=True):
+        assert [picture] == measure_pictures([decoded])
+        luma = decoded.luma
         laplacian = cv2.Laplacian(luma, cv2.CV_64F, borderType=cv2.BORDER_REPLICATE)
-        assert sharpness == pytest.approx(laplacian.var(), abs=1e-6)
+        assert picture.sharpness == pytest.approx(laplacian.var(), abs=1e-6)
         if min(luma.shape) >= HASH_SIDE:
-            assert brightness == pytest.approx(luma.mean(), abs=1)
-            bits = np.array([phash >> (63 - i) & 1 for i in range(64)], bool)
+            assert picture.brightness == pytest.approx(luma.mean(), abs=1)
+            bits = np.array([picture.phash >> (63 - i) & 1 for i in range(64)], bool)
             margin = hash_alone(luma)
             clear = np.abs(margin) > 2  # halving twice rounds pixels twice
             assert clear.sum() > 32
             assert (bits == (margin > 0))[clear].all()
+
+
+def test_no_picture_is_no_work():
+    assert measure_pictures([]) == []
