@@ -803,6 +803,58 @@ def test_a_stop_is_noticed_among_folders_without_a_picture(tmp_path, store, monk
     assert len(listed) == 1
 
 
+def test_a_run_that_finds_the_same_files_needs_only_the_scan(folder, store, monkeypatch):
+    first = run(store, folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "bring_up_to_date", lambda *_: pytest.fail("looked further"))
+        again = run(store, folder)
+    assert (again.found, again.unchanged, again.rejected, again.live) == (13, 11, 2, first.live)
+    with pytest.raises(NoPicturesError):
+        run(store, folder, include=("*.none",))
+    folder.touch("b/1.png")
+    assert (run(store, folder).unchanged, run(store, folder).unchanged) == (11, 11)
+
+
+@pytest.mark.parametrize("n", range(1, 30, 4))
+def test_a_picture_that_is_as_before_after_a_cut_off_run_is_taken_in_again(folder, store, monkeypatch, n):
+    run(store, folder)
+    path, before = folder.path / "a/0.png", (folder.path / "a/0.png").read_bytes()
+    times = path.stat()
+    folder.put("a/0.png", picture(50))
+    flushed = []
+
+    def fsync(descriptor):
+        flushed.append(descriptor)
+        if len(flushed) == n:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as cut, suppress(KeyboardInterrupt):
+        cut.setattr(os, "fsync", fsync)
+        run(store, folder)
+    path.write_bytes(before)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    run(store, folder)
+    assert_store_is(store, folder)
+
+
+def test_a_scan_of_a_file_that_changed_before_it_was_read_is_not_remembered(folder, store, monkeypatch):
+    path, before = folder.path / "a/0.png", (folder.path / "a/0.png").read_bytes()
+    times = path.stat()
+    real = intake.bring_up_to_date
+
+    def change_first(*arguments):
+        folder.put("a/0.png", picture(50))
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "bring_up_to_date", change_first)
+        run(store, folder)
+    path.write_bytes(before)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert run(store, folder).changed == 1
+    assert_store_is(store, folder)
+
+
 @pytest.mark.parametrize("how", ["moved", "touched"])
 def test_a_stop_is_noticed_while_files_are_compared_and_nothing_was_changed(folder, store, monkeypatch, how):
     for i in range(30):
