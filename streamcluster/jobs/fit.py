@@ -467,16 +467,17 @@ class Fitting:
                 found = self._pass(scores, live, centers)
                 centers = found.centers[found.counts > 0]
                 self._progress.advance(1)
-            found = self._pass(scores, live, centers)
-            labels, _ = self._label(scores, live, centers)
-        held = np.flatnonzero(found.counts)
+            labels, distances = self._label(scores, live, centers)
+        counts = np.bincount(labels[self._live], minlength=len(centers))
+        within = np.bincount(labels[self._live], np.square(distances[self._live], dtype=np.float64), len(centers))
+        held = counts > 0
         draft.write(
             {
-                "tree": ward_tree(centers[held], found.counts[held]),
-                "micro": (np.cumsum(found.counts > 0) - 1)[labels].astype(np.int32),
+                "tree": ward_tree(centers[held], counts[held]),
+                "micro": (np.cumsum(held) - 1)[labels].astype(np.int32),
                 "micro_centers": centers[held],
-                "micro_counts": found.counts[held],
-                "micro_within": found.within[held],
+                "micro_counts": counts[held],
+                "micro_within": within[held],
             }
         )
         draft.complete("tree")
