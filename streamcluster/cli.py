@@ -268,7 +268,8 @@ def _stopping_on_signals(progress: StageLog, *, quiet: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
+        # Asked to stop, the process is about to end: until then another signal still ends it at once, with its code.
+        for number, handler in () if progress.stop_requested else before.items():
             signal.signal(number, handler)
 
 
