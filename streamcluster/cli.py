@@ -269,8 +269,9 @@ def _stopping_on_signals(progress: StageLog, *, quiet: bool) -> Iterator[None]:
         yield
     finally:
         # Asked to stop, the process is about to end: until then another signal still ends it at once, with its code.
-        for number, handler in () if progress.stop_requested else before.items():
-            signal.signal(number, handler)
+        if not progress.stop_requested:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _print_version(wanted: bool) -> None:

@@ -467,8 +467,11 @@ class Fitting:
             self._progress.advance(1)
             labels, distances = self._label(scores, live, centers)
             self._progress.advance(1)
-        counts = np.bincount(labels[self._live], minlength=len(centers))
-        within = np.bincount(labels[self._live], np.square(distances[self._live], dtype=np.float64), len(centers))
+        live_labels, squares = labels[self._live], np.square(distances[self._live], dtype=np.float64)
+        counts, within = (
+            np.bincount(live_labels, minlength=len(centers)),
+            np.bincount(live_labels, squares, len(centers)),
+        )
         held = counts > 0
         draft.write(
             {

@@ -1,7 +1,9 @@
 """The first job: a person's folders become thumbnails and a catalogue.
 
-scan ─▶ the very files that were there last time: done
-─▶ anything else: `intake.py`, and the libraries that it takes
+    scan ─▶ the very files that the last run left settled: done
+         ─▶ anything else: `intake.py`
+
+Most runs of a night find nothing new. So zarr and what decodes are imported only where they are needed.
 """
 
 from __future__ import annotations

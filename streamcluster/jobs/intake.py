@@ -279,9 +279,10 @@ class Intake:
 
 
 def _picture_columns(taken: list[tuple[FoundFile, Picture]]) -> dict[str, Any]:
-    names = ("width", "height", "size", "mtime_ns", "digest", "phash", "brightness", "sharpness")
-    values = zip(*(astuple(picture) for _, picture in taken), strict=True) if taken else ([] for _ in names)
-    columns: dict[str, Any] = dict(zip(names, values, strict=True))
+    if not taken:
+        return {"path": []}
+    values = zip(*(astuple(picture) for _, picture in taken), strict=True)
+    columns: dict[str, Any] = dict(zip(taken[0][1].__struct_fields__, values, strict=True))
     columns["digest"] = np.frombuffer(b"".join(columns["digest"]), np.uint8).reshape(-1, DIGEST_BYTES)
     columns["path"] = [encode_path(file.path) for file, _ in taken]
     columns["state"] = [LIVE] * len(taken)

@@ -39,7 +39,6 @@ class LloydPass:
     centers: Centers
     counts: NDArray[np.int64]
     inertia: float
-    within: NDArray[np.float64]
 
 
 def first_centers(sample: Scores, n_clusters: int, seed: int) -> Centers:
@@ -174,8 +173,7 @@ def _label_sums(rows: Scores, labels: NDArray[Any], squares: NDArray[Any], k: in
 def _means(total: NDArray[np.float64]) -> LloydPass:
     d = total.shape[1] - 2
     counts = np.rint(total[:, d]).astype(np.int64)
-    within = total[:, d + 1]
-    return LloydPass(total[:, :d] / np.maximum(counts, 1)[:, None], counts, float(within.sum()), within)
+    return LloydPass(total[:, :d] / np.maximum(counts, 1)[:, None], counts, float(total[:, d + 1].sum()))
 
 
 def label_means(scores: da.Array, labels: NDArray[np.int32], n_clusters: int, compute: Callable[..., Any]) -> LloydPass:

@@ -232,9 +232,8 @@ def _decode(picture: Admissible, options: DecodeOptions, gate: MemoryGate) -> De
         try:
             encoded = np.frombuffer(start.data, np.uint8) if start.is_whole else _read_all(start)
             digest = digest_of(memoryview(cast(Any, encoded)))
-            (decoded,) = _shrink(
-                decode_pixels(encoded, picture, options.background)[None], [picture], [digest], options
-            )
+            pixels = decode_pixels(encoded, picture, options.background)
+            (decoded,) = _shrink(pixels[None], [picture], [digest], options)
         except MemoryError:
             raise OversizePictureError(_too_large(header, n_bytes, "the system has no more; use --memory")) from None
         return decoded

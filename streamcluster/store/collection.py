@@ -37,7 +37,6 @@ from streamcluster.store.table import (
     CHUNK_KEYS,
     GONE,
     LIVE,
-    NO_DESCRIPTION,
     REPLACED,
     STATES,
     Column,
@@ -110,10 +109,11 @@ class Counts:
 class Collection:
     """One store, opened for reading; `open_for_writing` gives the one writer its own."""
 
-    def __init__(self, root: str, group: zarr.Group) -> None:
+    def __init__(self, root: str, mode: Literal["r", "r+"] = "r") -> None:
         self.root = root
-        self._group = group
         self.pointer = read_pointer(root)
+        # A Path, since zarr takes a string for an address: before 3.2 one with "::", from then on one with "#" or "?".
+        self._group = group = zarr.open_group(Path(root), mode=mode, zarr_format=3)
         self._pixels = open_array(group, "pixels")
         self.catalog = Table(open_subgroup(group, "catalog"), CATALOG, root, self.pointer.committed)
         self.rejects = Table(open_subgroup(group, "rejects"), REJECTS, root, self.pointer.committed_rejects)
@@ -420,7 +420,7 @@ def open_collection(path: str, fit: str | None = None) -> Collection:
         It has no fit of that name.
     """
     root = os.path.realpath(path)
-    collection = Collection(root, _open_group(root, "r"))
+    collection = Collection(root)
     if fit is not None:
         name = collection.fit(fit.zfill(len(fit_name(1)))).name
         collection.pointer = msgspec.structs.replace(collection.pointer, current_fit=name)
@@ -444,7 +444,7 @@ def open_for_writing(path: str, create: StoreDefaults | None = None) -> Iterator
     with exclusive_store(root):
         if create is not None and is_free(root):
             _create(root, create)
-        collection = CollectionWriter(root, _open_group(root, "r+"))
+        collection = CollectionWriter(root, "r+")
         collection.recover()
         yield collection
 
@@ -484,16 +484,3 @@ def rows_per_block(image_size: int) -> int:
     """Return how many thumbnails of this side make a block: a power of two, 512 at 64 pixels."""
     rows = max(1, BLOCK_BYTES // (3 * image_size * image_size))
     return 1 << (rows.bit_length() - 1)
-
-
-def _open_group(root: str, mode: Literal["r", "r+"]) -> zarr.Group:
-    read_pointer(root)
-    try:
-        # A Path, since zarr takes a string for an address: before 3.2 one with "::", from then on one with "#" or "?".
-        return zarr.open_group(Path(root), mode=mode, zarr_format=3)
-    except (FileExistsError, FileNotFoundError, NotADirectoryError, *NO_DESCRIPTION):
-        raise StoreFormatError(
-            f"{printable(root)} exists and is not a store of streamcluster; choose another --store"
-        ) from None
-    except OSError as error:
-        raise StoreFormatError(f"{printable(root)}: cannot open this store ({error.strerror or error})") from None

@@ -20,7 +20,7 @@ ATTRIBUTE: Final = "streamcluster"
 
 
 class SettledScan(msgspec.Struct, frozen=True):
-    """The digest of a scan that left nothing to do; of its files that many are rejects, and the store has live rows."""
+    """A scan that left nothing to do: its digest, how many of its files are rejects, and the live rows of the store."""
 
     digest: str
     rejected: int
@@ -100,6 +100,8 @@ def read_pointer(root: str) -> Pointer:
 class _Node(msgspec.Struct):
     """What zarr writes of a group, as far as it matters here."""
 
+    zarr_format: Literal[3]
+    node_type: Literal["group"]
     attributes: dict[str, Any] = {}
 
 
