@@ -468,10 +468,8 @@ class Fitting:
             labels, distances = self._label(scores, live, centers)
             self._progress.advance(1)
         live_labels, squares = labels[self._live], np.square(distances[self._live], dtype=np.float64)
-        counts, within = (
-            np.bincount(live_labels, minlength=len(centers)),
-            np.bincount(live_labels, squares, len(centers)),
-        )
+        counts = np.bincount(live_labels, minlength=len(centers))
+        within = np.bincount(live_labels, squares, len(centers))
         held = counts > 0
         draft.write(
             {
