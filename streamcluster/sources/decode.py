@@ -115,7 +115,11 @@ class Decoded(Struct, frozen=True, gc=False):
 
 
 class FileStart(NamedTuple):
-    """The first bytes of a file, or all of them if it is small, and the file's status before they were read."""
+    """The first bytes of a file, or all of them if it is small, and the file's status before they were read.
+
+    A small file is not looked at again afterwards: if it changed since, its time is not the one that is kept, and the
+    next run reads it again.
+    """
 
     path: str
     status: os.stat_result
@@ -195,7 +199,6 @@ def _read_start(path: str) -> FileStart:
         if not stat.S_ISREG(status.st_mode):
             raise UnreadablePictureError("not a regular file")
         data = os.read(file, min(status.st_size, START_BYTES))
-        _refuse_changed(file, status)
     finally:
         os.close(file)
     return FileStart(path, status, data)

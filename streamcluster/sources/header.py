@@ -128,8 +128,9 @@ _NO_MARKER: Final = frozenset({0x00, 0xFF})
 def _jpeg(window: _Window) -> Header:
     marker, offset, orientation = 0, 2, 1
     frame, buffered = b"", False
+    head, head_end = window.head, len(window.head) - 22
     while marker not in _JPEG_LAST:
-        start = window.at(offset, 22)
+        start = head[offset : offset + 22] if offset <= head_end else window.at(offset, 22)
         if len(start) < 4 or start[0] != 0xFF or start[1] in _NO_MARKER:
             offset = _jpeg_resync(window, offset)
             if offset < 0:

@@ -57,10 +57,10 @@ def measure_pictures(decoded: Sequence[Decoded]) -> list[Picture]:
     for i, picture in enumerate(decoded):
         by_shape[picture.luma.shape].append(i)
     measured: dict[int, tuple[int, float, float]] = {}
-    for alike in by_shape.values():
+    for shape, alike in by_shape.items():
         for tile in tile_rows(len(alike), STACK_PICTURES):
             indices = alike[tile]
-            luma = np.stack([decoded[i].luma for i in indices])
+            luma = np.concatenate([decoded[i].luma for i in indices]).reshape(-1, *shape)
             small = shrink_stack(luma, HASH_SIDE)
             spectra = low_frequencies(small)
             values = (perceptual_hashes(spectra), spectra[:, 0] / HASH_SIDE, sharpnesses(luma))
