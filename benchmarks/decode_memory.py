@@ -3,7 +3,7 @@
     python -m benchmarks.decode_memory [--size 4000x3000]
 
 Every picture is read in a fresh process; "measured" is the growth of its peak resident memory over the state before
-`read_picture`, "admitted" is what the memory gate holds for it (the file's bytes and the estimate). Needs Linux.
+`decode_pictures`, "admitted" is what the memory gate holds for it (the file's bytes and the estimate). Needs Linux.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -175,10 +176,12 @@ def measure(path: str) -> int:
     """Return by how many bytes reading the picture raises this process's peak resident memory."""
     warm = np.zeros((8, 8, 3), np.uint8)
     cv2.imdecode(cv2.imencode(".png", warm)[1], cv2.IMREAD_COLOR)
+    status = os.stat(path)
+    file = SimpleNamespace(path=path, size=status.st_size, mtime_ns=status.st_mtime_ns)
     before = _status_bytes("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again at VmRSS
     options, gate = DecodeOptions(max_pixels=1 << 40), MemoryGate(1 << 40)
-    decode_pictures([path], options, gate)
+    decode_pictures([file], options, gate)
     return _status_bytes("VmHWM") - before
 
 

@@ -44,6 +44,7 @@ from streamcluster.jobs.ingest import ingest
 from streamcluster.jobs.status import status
 from streamcluster.runtime.paths import decode_path
 from streamcluster.runtime.progress import Progress
+from streamcluster.sources import decode
 from streamcluster.sources import read as read_module
 from streamcluster.store import collection as collection_module
 from streamcluster.store import table as table_module
@@ -449,22 +450,30 @@ def test_a_known_picture_that_cannot_be_read_any_more_stays_as_it_was(folder, st
 
 
 @posix_only
-def test_a_file_that_changes_while_it_is_read_waits_for_the_next_run(folder, store, monkeypatch):
-    victim = folder.path / "c" / "2.png"
-    real = os.read
+def test_a_file_that_changes_while_it_is_read_is_read_again_by_the_next_run(folder, store, monkeypatch):
+    small, large = folder.path / "c" / "2.png", folder.path / "a" / "0.png"
 
-    def read(descriptor, n_bytes):
-        data = real(descriptor, n_bytes)
-        if os.path.samestat(os.fstat(descriptor), victim.stat()):
-            victim.write_bytes(victim.read_bytes() + b"more")
-        return data
+    def append(path, content):
+        with path.open("ab") as end:
+            end.write(content)
 
+    def append_after(step):
+        def both(*arguments):
+            result = step(*arguments)
+            append(small, b"more")
+            append(large, b"more")
+            return result
+
+        return both
+
+    append(large, bytes(1 << 17))
     with monkeypatch.context() as changing:
-        changing.setattr(os, "read", read)
+        changing.setattr(decode, "_plan", append_after(decode._plan))
         report = run(store, folder)
     assert_adds_up(report)
-    assert (list(report.postponed_files), report.live) == ([str(victim)], 10)
-    assert run(store, folder).new == 1
+    assert (list(report.postponed_files), report.live) == ([str(large)], 10)
+    again = run(store, folder)
+    assert (again.new, again.changed) == (1, 1)
     assert_store_is(store, folder)
 
 

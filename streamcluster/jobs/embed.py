@@ -63,10 +63,12 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A row to embed: where its picture lies, and the SHA-256 of the file that was ingested."""
+    """A row to embed: where its picture lies, and size, time and SHA-256 of the file that was ingested."""
 
     row: int
     path: str
+    size: int
+    mtime_ns: int
     digest: bytes
 
 
@@ -99,7 +101,7 @@ class Reader:
         SourceNotFoundError
             A file is missing since its whole source is.
         """
-        results = decode_pictures([wanted.path for wanted in part], self.options, self.gate)
+        results = decode_pictures(part, self.options, self.gate)
         reasons = map(self._refusal, part, results)
         refusals = {i: why for i, why in enumerate(reasons) if why}
         decoded = [result for i, result in enumerate(results) if i not in refusals and isinstance(result, Decoded)]
@@ -214,12 +216,14 @@ class Embedder:
             rows = block.start + np.flatnonzero(wanted[block])
             if not len(rows):
                 continue
-            columns = self.collection.catalog.read(("path", "digest"), block)
+            columns = self.collection.catalog.read(("path", "size", "mtime_ns", "digest"), block)
             for start in range(0, len(rows), part_files):
                 yield [
                     Wanted(
                         int(row),
                         decode_path(str(columns["path"][row - block.start])),
+                        int(columns["size"][row - block.start]),
+                        int(columns["mtime_ns"][row - block.start]),
                         columns["digest"][row - block.start].tobytes(),
                     )
                     for row in rows[start : start + part_files]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from itertools import compress
-from typing import Any, BinaryIO, Final, Literal, NamedTuple, TypeVar, cast
+from typing import Any, BinaryIO, Final, Literal, NamedTuple, Protocol, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -49,7 +49,6 @@ _REDUCED: Final = {
 }
 _OUT_OF_MEMORY: Final = -4
 _READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)
-_CHANGED: Final = "the file changed while it was read; the next run reads it"
 #: Bytes of a file that are read before it is admitted; most pictures of a training set have no more.
 START_BYTES: Final = 1 << 16
 #: Decoded pixels of a stack: what malloc keeps, and what stays in the processor's cache.
@@ -114,21 +113,34 @@ class Decoded(Struct, frozen=True, gc=False):
     digest: bytes
 
 
-class FileStart(NamedTuple):
-    """The first bytes of a file, or all of them if it is small, and the file's status before they were read.
+class SeenFile(Protocol):
+    """A file to read, as it was when it was last looked at."""
 
-    A small file is not looked at again afterwards: if it changed since, its time is not the one that is kept, and the
-    next run reads it again.
-    """
+    @property
+    def path(self) -> str:
+        """Where it lies."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def mtime_ns(self) -> int:
+        """Nanoseconds since 1970."""
+
+
+class FileStart(NamedTuple):
+    """The first bytes of a file, or all of them if it is small; its size and time are not younger than they are."""
 
     path: str
-    status: os.stat_result
+    size: int
+    mtime_ns: int
     data: bytes
 
     @property
     def is_whole(self) -> bool:
         """Whether this is all of the file."""
-        return len(self.data) == self.status.st_size
+        return len(self.data) == self.size
 
 
 class Admissible(NamedTuple):
@@ -141,8 +153,8 @@ class Admissible(NamedTuple):
     n_bytes: int
 
 
-def decode_pictures(paths: Sequence[str], options: DecodeOptions, gate: MemoryGate) -> list[Decoded | Refused]:
-    """Read the picture files at these paths.
+def decode_pictures(files: Sequence[SeenFile], options: DecodeOptions, gate: MemoryGate) -> list[Decoded | Refused]:
+    """Read picture files.
 
     Each step goes through all files: so its code stays in the processor's cache. JPEG files that come out alike are
     decoded into one stack and shrunk with one call: each call that frees the interpreter's lock is a chance that the
@@ -151,14 +163,14 @@ def decode_pictures(paths: Sequence[str], options: DecodeOptions, gate: MemoryGa
     Returns
     -------
     list
-        For each path a `Decoded`, or an error that was caught:
+        For each file a `Decoded`, or an error that was caught:
 
         - `UnreadablePictureError`: the bytes are no picture.
         - `OversizePictureError`: the picture has more than `options.max_pixels`, or needs more than `gate` ever admits.
         - `ChangedWhileReadError`: the file changed while it was read.
         - `OSError`: the file could not be opened or read; it may work later.
     """
-    starts = [_caught(_read_start, path) for path in paths]
+    starts = [_caught(_read_start, file) for file in files]
     admitted = [_caught(_admit, s, options, gate) if isinstance(s, FileStart) else s for s in starts]
     results: dict[int, Decoded | Refused] = {}
     pictures: dict[int, Admissible] = {}
@@ -169,7 +181,7 @@ def decode_pictures(paths: Sequence[str], options: DecodeOptions, gate: MemoryGa
             results[i] = found
     for places in _alike(pictures):
         results.update(zip(places, _decode_alike([pictures[i] for i in places], options, gate), strict=True))
-    return [results[i] for i in range(len(paths))]
+    return [results[i] for i in range(len(files))]
 
 
 def _alike(pictures: Mapping[int, Admissible]) -> Iterator[list[int]]:
@@ -192,22 +204,28 @@ def _caught(step: Callable[..., ResultT], *arguments: object) -> ResultT | Refus
         return error.with_traceback(None)
 
 
-def _read_start(path: str) -> FileStart:
-    file = os.open(system_path(path), _READ)
+def _read_start(file: SeenFile) -> FileStart:
+    """Return the start of a file; a small one of the size it had is not looked at, but only read.
+
+    If it changed nevertheless, then its time is not the one that is kept, and the next run reads it again.
+    """
+    descriptor = os.open(system_path(file.path), _READ)
     try:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadablePictureError("not a regular file")
-        data = os.read(file, min(status.st_size, START_BYTES))
+        data = os.read(descriptor, min(file.size + 1, START_BYTES))
+        if len(data) == file.size:
+            return FileStart(file.path, file.size, file.mtime_ns, data)
+        status = os.fstat(descriptor)
     finally:
-        os.close(file)
-    return FileStart(path, status, data)
+        os.close(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadablePictureError("not a regular file")
+    return FileStart(file.path, status.st_size, status.st_mtime_ns, data)
 
 
 def _admit(start: FileStart, options: DecodeOptions, gate: MemoryGate) -> Admissible:
     header = _read_header(start)
     reduction, shape, decode_bytes = _plan(header, options.image_size)
-    n_bytes = start.status.st_size + decode_bytes
+    n_bytes = start.size + decode_bytes
     _refuse_oversize(header, n_bytes, options.max_pixels, gate.capacity_bytes)
     return Admissible(start, header, reduction, shape, n_bytes)
 
@@ -306,22 +324,16 @@ def _too_large(header: Header, n_bytes: int, rest: str) -> str:
 
 def _read_all(start: FileStart) -> Pixels:
     """Return the bytes of a file, that must be as it was when its header was read; a raw read may stop early."""
-    data = np.empty(start.status.st_size, np.uint8)
+    data = np.empty(start.size, np.uint8)
     view = memoryview(cast(Any, data))
     with open(system_path(start.path), "rb", buffering=0) as source:
         n_read = 0
         while n_read < len(data) and (n := source.readinto(view[n_read:])):
             n_read += n
-        _refuse_changed(source.fileno(), start.status)
-    if n_read < len(data):
-        raise ChangedWhileReadError(_CHANGED)
+        status = os.fstat(source.fileno())
+    if n_read < len(data) or (status.st_size, status.st_mtime_ns) != (start.size, start.mtime_ns):
+        raise ChangedWhileReadError("the file changed while it was read; the next run reads it")
     return data
-
-
-def _refuse_changed(file: int, before: os.stat_result) -> None:
-    after = os.fstat(file)
-    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        raise ChangedWhileReadError(_CHANGED)
 
 
 def decode_pixels(encoded: Pixels, picture: Admissible, background: tuple[int, int, int]) -> Pixels:
@@ -440,9 +452,9 @@ def _shrink(
 
 
 def _decoded(picture: Admissible, digest: bytes, thumbnail: Pixels, luma: Pixels) -> Decoded:
-    header, status = picture.header, picture.start.status
+    header, start = picture.header, picture.start
     width, height = (header.height, header.width) if header.orientation > 4 else (header.width, header.height)
-    return Decoded(thumbnail, luma, width, height, status.st_size, status.st_mtime_ns, digest)
+    return Decoded(thumbnail, luma, width, height, start.size, start.mtime_ns, digest)
 
 
 def stack_thumbnails(decoded: Sequence[Decoded], side: int) -> Pixels:

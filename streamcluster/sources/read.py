@@ -81,7 +81,7 @@ class Reading:
 
     def read(self, files: list[FoundFile]) -> Part:
         """Decode and measure the files of a part; nothing that is wrong with one of them is raised."""
-        results = decode_pictures([file.path for file in files], self.options, self.gate)
+        results = decode_pictures(files, self.options, self.gate)
         decoded = [picture for picture in results if isinstance(picture, Decoded)]
         pictures = iter(measure_pictures(decoded))
         outcomes = [

@@ -48,8 +48,14 @@ def read(path: Path | str, **options: Any) -> SimpleNamespace:
     )
 
 
+def seen(path: str) -> SimpleNamespace:
+    """Return what a scan knows of a file; of one that vanished since, its size was 1."""
+    status = os.stat(path) if os.path.exists(path) else SimpleNamespace(st_size=1, st_mtime_ns=0)
+    return SimpleNamespace(path=path, size=status.st_size, mtime_ns=status.st_mtime_ns)
+
+
 def read_picture(path: str, options: DecodeOptions, gate: MemoryGate) -> Decoded:
-    (result,) = decode_pictures([path], options, gate)
+    (result,) = decode_pictures([seen(path)], options, gate)
     if isinstance(result, Decoded):
         return result
     raise result
@@ -598,9 +604,9 @@ def test_pictures_that_are_decoded_together_are_as_when_each_is_alone(tmp_path, 
         (picture.convert("L") if i == 2 else picture).save(path, exif=exif)
     Path(paths[1]).write_bytes(Path(paths[1]).read_bytes()[:4000])
     options = DecodeOptions(aspect=aspect)
-    together = decode_pictures(paths, options, ROOM)
+    together = decode_pictures(list(map(seen, paths)), options, ROOM)
     for path, result in zip(paths, together, strict=True):
-        (alone,) = decode_pictures([path], options, ROOM)
+        (alone,) = decode_pictures([seen(path)], options, ROOM)
         assert type(result) is type(alone)
         if isinstance(alone, Decoded):
             np.testing.assert_equal(msgspec.structs.asdict(result), msgspec.structs.asdict(alone))
