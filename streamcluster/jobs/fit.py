@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from functools import partial
 from importlib.metadata import version
@@ -50,7 +51,7 @@ from streamcluster.learn.scores import ScoreKind, shape_scores
 from streamcluster.learn.tree import choose_clusters, cut_tree, group_means, ward_tree
 from streamcluster.runtime.blocks import first_rows, rebatch, shuffled_batches, tile_rows
 from streamcluster.runtime.digests import key_of
-from streamcluster.runtime.execution import Executor, one_blas_thread, using
+from streamcluster.runtime.execution import Executor, many_blas_threads, one_blas_thread, using
 from streamcluster.runtime.memory import peak_bytes
 from streamcluster.runtime.paths import printable
 from streamcluster.runtime.progress import Progress
@@ -385,7 +386,7 @@ class Fitting:
 
     def _learn_components(self, scale: NDArray[np.float32]) -> Components:
         rng, plan = self._random(1), self._plan
-        with self._progress.stage("components", self._n_live):
+        with self._progress.stage("components", self._n_live), self._algebra():
             if self._executor.is_remote:
                 found = self._merge_summaries(scale, rng)
             else:
@@ -394,6 +395,9 @@ class Fitting:
         if self._settings.variance is None:
             return found
         return found.first(count_components(found.explained_variance_ratio, self._settings.variance))
+
+    def _algebra(self) -> AbstractContextManager[object]:
+        return many_blas_threads() if self._plan.has_large_algebra else one_blas_thread()
 
     def _merge_summaries(self, scale: NDArray[np.float32], rng: np.random.Generator) -> Components:
         """Have each worker learn from some tasks' rows, and merge what they found."""
@@ -412,7 +416,7 @@ class Fitting:
     def _update_components(self, scale: NDArray[np.float32]) -> Components:
         known = len(self._base.labels())
         before = Components(*(self._base.array(name) for name in _SPACE[1:]))
-        with self._progress.stage("components", int(self._live[known:].sum())):
+        with self._progress.stage("components", int(self._live[known:].sum())), self._algebra():
             features = self._feature_blocks(self._random(1), scale, known)
             return go_on(before, self._watched(rebatch(features, self._plan.pca_rows)))
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from streamcluster.config import default_workers
 from streamcluster.errors import ClusterError
@@ -20,6 +20,8 @@ from streamcluster.errors import ClusterError
 #: The scheduler that `ClusterExecutor` starts itself.
 LOCAL = "local"
 CONNECT_SECONDS = 15
+#: Threads of a call of matrix algebra at most: each takes memory of its own.
+MOST_BLAS_THREADS = 4
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -187,14 +189,21 @@ def using(executor: Executor | None, workers: int, scheduler: str | None = None)
     return Executor(workers) if scheduler is None else ClusterExecutor(scheduler, workers)
 
 
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
+def one_blas_thread() -> AbstractContextManager[object]:
     """Let matrix algebra use one thread a call.
 
     Tasks are the parallelism, and the number of threads changes how sums are rounded. Little is lost: a batch of 1,024
     rows of 768 features took scikit-learn's IncrementalPCA 0.22 s on two threads and 0.25 s on one.
     """
+    return _blas_threads(1)
+
+
+def many_blas_threads() -> AbstractContextManager[object]:
+    """Let matrix algebra use the cores there are, whatever the number of workers, so that sums are rounded alike."""
+    return _blas_threads(min(MOST_BLAS_THREADS, default_workers()))
+
+
+def _blas_threads(n: int) -> AbstractContextManager[object]:
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1, user_api="blas"):
-        yield
+    return cast("AbstractContextManager[object]", threadpool_limits(limits=n, user_api="blas"))

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from streamcluster.runtime.execution import Executor, one_blas_thread, using
+from streamcluster.config import default_workers
+from streamcluster.runtime.execution import Executor, many_blas_threads, one_blas_thread, using
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -139,12 +140,15 @@ def test_a_callers_executor_stays_open_and_ones_own_is_closed():
         list(executor.map(str, [1]))
 
 
-def test_blas_uses_one_thread_for_a_while():
+def test_blas_uses_one_thread_for_a_while_and_more_within_it():
     def threads():
         return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
 
     np.ones((2, 2)) @ np.ones((2, 2))
     before = threads()
     with one_blas_thread():
+        assert set(threads()) == {1}
+        with many_blas_threads():
+            assert set(threads()) == {min(4, default_workers())}
         assert set(threads()) == {1}
     assert threads() == before
