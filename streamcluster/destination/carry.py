@@ -1,16 +1,16 @@
 """Carrying out a plan in batches, so that a kill at any moment can be told from a person's doing.
 
 A batch is put under temporary names by several threads; then one thread writes to the journal what is about to happen,
-and gives the files their names.
+and gives the files their names, while the next batch is being put.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import islice, takewhile
 
 import msgspec
 
@@ -19,12 +19,15 @@ from streamcluster.destination.ledger import PHASES, Ledger, Task
 from streamcluster.destination.manifest import Done, Intent, Journal, MakesFolder, Mode, Record, Void
 from streamcluster.destination.place import Stager, Stamp
 from streamcluster.errors import DestinationError, Interrupted, StreamclusterError
+from streamcluster.runtime.blocks import tile_rows
 from streamcluster.runtime.execution import Executor
 from streamcluster.runtime.paths import system_path
 from streamcluster.runtime.progress import Progress
 
 #: Files of a batch: enough to hide the cost of one wait for the disk, few enough that a stop is quick.
 BATCH_FILES = 512
+#: Files that a thread puts before it is asked for the next.
+PART_FILES = 16
 
 
 @dataclass(slots=True)
@@ -65,27 +68,46 @@ def carry_out(work: Workplace, executor: Executor, progress: Progress) -> Stream
     Whatever is returned, the ledger tells what is true. What is raised leaves the telling to the journal.
     """
     stager = Stager(work.mode)
-    for phase in sorted(set(PHASES.values())):
-        while tasks := work.ledger.tasks(phase, BATCH_FILES):
-            error = _do_batch(work, tasks, stager, executor, progress)
-            if error is not None:
-                return error
-            if progress.stop_signal is not None:
-                return Interrupted(progress.stop_signal)
+    with place.writing_to(work.dest):
+        for phase in sorted(set(PHASES.values())):
+            naming: Iterator[None] = iter(())
+            for tasks in work.ledger.batches(phase, BATCH_FILES):
+                ready, error = _stage_batch(work, tasks, stager, executor, progress, naming)
+                _finish(naming)
+                if error is not None:
+                    _discard(work, ready)
+                    return error
+                naming = _name_batch(work, ready)
+                if progress.stop_signal is not None:
+                    _finish(naming)
+                    return Interrupted(progress.stop_signal)
+            _finish(naming)
     return None
 
 
-def _do_batch(
-    work: Workplace, tasks: list[Task], stager: Stager, executor: Executor, progress: Progress
-) -> StreamclusterError | None:
+def _finish(naming: Iterator[None]) -> None:
+    for _ in naming:
+        pass
+
+
+def _stage_batch(
+    work: Workplace,
+    tasks: list[Task],
+    stager: Stager,
+    executor: Executor,
+    progress: Progress,
+    naming: Iterator[None],
+) -> tuple[list[Ready], DestinationError | None]:
+    """Put new content under temporary names in other threads; here the batch before gets its names meanwhile."""
     sound = [task for task in tasks if _is_as_planned(work, task)]
+    _make_folders(work, sound)
     ready: list[Ready] = []
     failures: list[DestinationError] = []
-    with place.writing_to(work.dest):
-        _make_folders(work, sound)
-        while_wanted = takewhile(lambda _: not failures and not progress.stop_requested, sound)
-        run = executor.map if any(task.original is not None and task.action != "move" for task in sound) else map
-        for staged in run(lambda task: _stage(work, stager, task), while_wanted):
+    parts = (sound[rows] for rows in tile_rows(len(sound), PART_FILES))
+    while_wanted = takewhile(lambda _: not failures and not progress.stop_requested, parts)
+    run = executor.map if any(task.original is not None and task.action != "move" for task in sound) else map
+    for part in run(lambda part: [_stage(work, stager, task) for task in part], while_wanted):
+        for staged in part:
             match staged:
                 case Ready():
                     ready.append(staged)
@@ -93,14 +115,21 @@ def _do_batch(
                     work.ledger.fail(task, reason, lies=task.action == "replace")
                 case DestinationError():
                     failures.append(staged)
-            progress.advance(1)
-        if failures:
-            _discard(work, ready)
-            return failures[0]
-        work.journal.write([Done(), *(item.intent for item in ready)])
-        for item in ready:
-            _act(work, item)
-    return None
+        progress.advance(len(part))
+        for _ in islice(naming, len(part)):
+            pass
+    return ready, failures[0] if failures else None
+
+
+def _name_batch(work: Workplace, ready: list[Ready]) -> Iterator[None]:
+    """Tell the journal what is about to happen to a batch, and do it, a file at each step."""
+    work.journal.write([Done(), *(item.intent for item in ready)])
+    done = []
+    for item in ready:
+        if _act(work, item):
+            done.append((item.task, item.record))
+        yield
+    work.ledger.finish(done)
 
 
 def _is_as_planned(work: Workplace, task: Task) -> bool:
@@ -162,8 +191,8 @@ def _discard(work: Workplace, items: Iterable[Ready]) -> None:
             place.discard(work.path(item.temporary))
 
 
-def _act(work: Workplace, item: Ready) -> None:
-    """Do what the journal was told; or tell it that this could not be done."""
+def _act(work: Workplace, item: Ready) -> bool:
+    """Do what the journal was told, and return True; or tell it that this could not be done."""
     task, true = item.task, item.task.before
     try:
         reason = None
@@ -181,12 +210,12 @@ def _act(work: Workplace, item: Ready) -> None:
             raise
         reason = place.REFUSED
     if reason is None:
-        work.ledger.finish(task, item.record)
-        return
+        return True
     work.journal.write([Void(task.source, true)])
     _discard(work, [item])
     work.ledger.note(task.source, true)
     work.ledger.fail(task, reason, lies=task.action in ("move", "replace"))
+    return False
 
 
 def _name(work: Workplace, old: str, new: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from streamcluster.destination.manifest import Done, Entry, Intent, MakesFolder, Record, Void, WritesTable, settle
@@ -18,7 +19,7 @@ from streamcluster.destination.plan import Action, Placed, Wanted, decide
 from streamcluster.destination.table import shown
 from streamcluster.errors import DestinationError
 from streamcluster.runtime.paths import printable
-from streamcluster.runtime.scratch import ScratchDatabase
+from streamcluster.runtime.scratch import ScratchDatabase, sorted_runs
 
 if TYPE_CHECKING:
     from streamcluster.store.collection import GroupedPicture
@@ -57,6 +58,8 @@ _TABLES = f"""
         done INT, lies INT, reason TEXT
     );
 """
+_FORGET = "DELETE FROM recorded WHERE source = ?"
+_NOTE = f"INSERT OR REPLACE INTO recorded VALUES ({', '.join('?' * 9)})"
 _RECORD = "recorded.source, name, file, recorded.digest, mode, recorded.size, recorded.mtime_ns, state"
 _SAME_STAMP = (
     "found.kind = CASE mode WHEN 'symlink' THEN 'link' ELSE 'file' END "
@@ -109,7 +112,7 @@ _PICTURES = """
 _TASKS = f"""
     SELECT plan.id, plan.source, action, target, wanted.size, wanted.mtime_ns, wanted.digest, {_RECORD}
     FROM plan LEFT JOIN wanted USING (source) LEFT JOIN recorded USING (source)
-    WHERE phase = ? ORDER BY plan.row, plan.id LIMIT ?
+    WHERE phase = ? AND plan.id > ? ORDER BY plan.id LIMIT ?
 """
 _LISTED = """
     SELECT shown(file) AS file_name, wanted.source, cluster, distance, width, height, brightness, sharpness,
@@ -165,6 +168,7 @@ class Ledger(ScratchDatabase):
 
     def __init__(self) -> None:
         super().__init__(CACHE_BYTES)
+        self._is_empty = True
         self._db.create_function("shown", 1, lambda key: shown(_path(key)), deterministic=True)
         self._db.create_function("basename", 1, lambda key: key.rpartition(b"/")[2], deterministic=True)
         self._db.create_function("folded", 1, lambda key: _key(fold(_path(key))), deterministic=True)
@@ -197,7 +201,8 @@ class Ledger(ScratchDatabase):
 
     def _take(self, table: str, pictures: Iterable[GroupedPicture]) -> None:
         row = f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * 11)})"
-        self._db.executemany(row, map(_picture_row, pictures))
+        for run in sorted_runs(map(_picture_row, pictures)):
+            self._db.executemany(row, run)
 
     def recall(self, records: Iterable[Record]) -> None:
         """Take in what exports recorded."""
@@ -205,10 +210,11 @@ class Ledger(ScratchDatabase):
 
     def find(self, files: Iterable[tuple[str, Stamp]]) -> None:
         """Take in what lies in the destination."""
-        self._db.executemany(
+        inserted = self._db.executemany(
             "INSERT OR REPLACE INTO found (path, folded, kind, size, mtime_ns) VALUES (?, ?, ?, ?, ?)",
             ((_key(path), _key(fold(path)), stamp.kind, stamp.size, stamp.mtime_ns) for path, stamp in files),
         )
+        self._is_empty = inserted.rowcount < 1
         self._db.execute("CREATE INDEX found_folded ON found (folded)")
 
     def replay(self, journal: Iterable[Entry]) -> Replayed:
@@ -258,10 +264,9 @@ class Ledger(ScratchDatabase):
     def note(self, source: str, record: Record | None) -> None:
         """Record what is true of a source now; None: nothing."""
         if record is None:
-            self._db.execute("DELETE FROM recorded WHERE source = ?", (_key(source),))
+            self._db.execute(_FORGET, (_key(source),))
         else:
-            values = (*_row(record), "untouched")
-            self._db.execute(f"INSERT OR REPLACE INTO recorded VALUES ({', '.join('?' * 9)})", values)
+            self._db.execute(_NOTE, (*_row(record), "untouched"))
 
     def temporaries(self) -> Iterator[str]:
         """Yield the files that killed runs left behind."""
@@ -356,6 +361,13 @@ class Ledger(ScratchDatabase):
         """
         self._db.execute(f"DELETE FROM found WHERE path IN (SELECT file FROM recorded WHERE {_LEAVING})")
         self._db.execute(f"INSERT OR IGNORE INTO names SELECT folded(name) FROM recorded WHERE NOT ({_LEAVING})")
+        decisions = self._decisions(mode, restore=restore)
+        while page := list(islice(decisions, _PAGE_ROWS)):
+            self._db.executemany("INSERT INTO plan VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", page)
+        self._db.execute("CREATE INDEX plan_work ON plan (phase) WHERE phase IS NOT NULL")
+
+    def _decisions(self, mode: str, *, restore: bool) -> Iterator[tuple[object, ...]]:
+        """Yield the rows of the plan, in the order of the work."""
         folders = set[str]()
         for source, row, digest, cluster, name, file, was, was_mode, place in self._db.execute(_PICTURES):
             wanted = Wanted(digest, cluster_folder(cluster), mode)
@@ -367,21 +379,12 @@ class Ledger(ScratchDatabase):
             stays = action == "replace" and placed is not None and placed.folder == wanted.folder
             needs_name = action in PHASES and not stays
             target = self._free_target(source, wanted.folder, name) if needs_name else file
-            self._plan(source, True, action, row, target, place)
+            yield _planned(source, True, action, row, target, place)
         for source, file, was, was_mode, place in self._db.execute(
             f"SELECT source, file, digest, mode, place FROM recorded WHERE {_ORPHANED}"
         ):
             placed = Placed(was, os.path.dirname(_path(file)), was_mode, place)
-            self._plan(source, False, decide(None, placed, restore=restore), 0, file, place)
-        self._db.execute("CREATE INDEX plan_work ON plan (phase, row) WHERE phase IS NOT NULL")
-
-    def _plan(self, source: bytes, wanted: bool, action: Action, row: int, target: bytes, place: str | None) -> None:
-        lies = wanted and (action != "leave" or place == "theirs")
-        reason = {"edited": EDITED, "missing": DELETED}.get(place or "") if wanted and not lies else None
-        self._db.execute(
-            "INSERT INTO plan VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (source, wanted, action, PHASES.get(action), row, target, action not in PHASES, lies, reason),
-        )
+            yield _planned(source, False, decide(None, placed, restore=restore), 0, file, place)
 
     def _check_folder(self, folder: str) -> None:
         query = "SELECT path FROM found WHERE folded = ? AND kind != 'folder'"
@@ -405,7 +408,9 @@ class Ledger(ScratchDatabase):
         raise AssertionError("there is always another name")
 
     def _is_taken(self, target: bytes) -> bool:
-        return bool(self._one("SELECT 1 FROM found WHERE folded = folded(?) LIMIT 1", target))
+        if self._is_empty:
+            return False
+        return bool(self._one("SELECT 1 FROM found WHERE folded = ? LIMIT 1", _key(fold(_path(target)))))
 
     def _reserve(self, name: str) -> bool:
         """Keep a name for one picture, in all folders; False if another has it."""
@@ -418,8 +423,15 @@ class Ledger(ScratchDatabase):
         """Return how many files are to change."""
         return int(self._one("SELECT count(*) FROM plan WHERE phase IS NOT NULL"))
 
-    def tasks(self, phase: int, limit: int) -> list[Task]:
-        """Return the next tasks of a phase that are neither finished nor failed, in row order."""
+    def batches(self, phase: int, size: int) -> Iterator[list[Task]]:
+        """Yield the tasks of a phase in the order of the plan, so many at a time; they may be finished later."""
+        after = 0
+        while tasks := self.tasks(phase, size, after):
+            yield tasks
+            after = tasks[-1].id
+
+    def tasks(self, phase: int, limit: int, after: int = 0) -> list[Task]:
+        """Return the first tasks of a phase that are neither finished nor failed, in the order of the plan."""
         return [
             Task(
                 id_,
@@ -429,13 +441,17 @@ class Ledger(ScratchDatabase):
                 None if digest is None else Original(size, mtime_ns, digest),
                 None if before[0] is None else _record(tuple(before)),
             )
-            for id_, source, action, target, size, mtime_ns, digest, *before in self._db.execute(_TASKS, (phase, limit))
+            for id_, source, action, target, size, mtime_ns, digest, *before in self._db.execute(
+                _TASKS, (phase, after, limit)
+            )
         ]
 
-    def finish(self, task: Task, record: Record | None) -> None:
-        """Note that a task was done, and what is true since."""
-        self.note(task.source, record)
-        self._db.execute("UPDATE plan SET phase = NULL, done = 1 WHERE id = ?", (task.id,))
+    def finish(self, done: Iterable[tuple[Task, Record | None]]) -> None:
+        """Note that tasks were done, and what is true since."""
+        done = sorted(done, key=lambda pair: pair[0].source)
+        self._db.executemany(_FORGET, [(_key(task.source),) for task, record in done if record is None])
+        self._db.executemany(_NOTE, [(*_row(record), "untouched") for _, record in done if record is not None])
+        self._db.executemany("UPDATE plan SET phase = NULL, done = 1 WHERE id = ?", [(task.id,) for task, _ in done])
 
     def fail(self, task: Task, reason: str, *, lies: bool) -> None:
         """Note why a task could not be done, and whether the picture is in the destination all the same."""
@@ -490,6 +506,15 @@ class Ledger(ScratchDatabase):
             "size, digest FROM wanted ORDER BY file_name"
         ):
             yield (name, _path(source), *numbers, digest.hex())
+
+
+def _planned(
+    source: bytes, wanted: bool, action: Action, row: int, target: bytes, place: str | None
+) -> tuple[object, ...]:
+    """Return a row of the plan, without its number."""
+    lies = wanted and (action != "leave" or place == "theirs")
+    reason = {"edited": EDITED, "missing": DELETED}.get(place or "") if wanted and not lies else None
+    return source, wanted, action, PHASES.get(action), row, target, action not in PHASES, lies, reason
 
 
 def _key(path: str) -> bytes:

@@ -6,6 +6,7 @@ https://huggingface.co/docs/datasets/image_dataset
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 
 from streamcluster.destination.place import writing_to
@@ -16,6 +17,7 @@ COLUMNS = (
     *("file_name", "source", "cluster", "distance", "width", "height"),
     *("brightness", "sharpness", "size", "digest"),
 )
+_QUOTED = re.compile('[,"\r\n]')
 _HEADER = (",".join(COLUMNS) + "\n").encode()
 
 
@@ -40,7 +42,7 @@ def _field(value: str | int | float) -> str:
     if isinstance(value, float):
         return f"{value:.7g}"
     text = str(value)
-    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\r\n') else text
+    return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
 
 
 def check_table_path(path: str) -> None:

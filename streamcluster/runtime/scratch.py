@@ -7,8 +7,10 @@ import sqlite3
 import sys
 import tempfile
 import threading
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,19 @@ from numpy.typing import NDArray
 from streamcluster.errors import ScratchError
 from streamcluster.runtime.paths import printable
 
+RowT = TypeVar("RowT", bound=tuple[Any, ...])
+
+#: Rows that are sorted before they go into a table.
+RUN_ROWS = 4096
+
 _DISK_REFUSED = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+
+
+def sorted_runs(rows: Iterable[RowT]) -> Iterator[list[RowT]]:
+    """Yield a few thousand rows at a time in the order of their keys: tables grow a third sooner."""
+    rest = iter(rows)
+    while run := sorted(islice(rest, RUN_ROWS)):
+        yield run
 
 
 class ScratchDatabase:

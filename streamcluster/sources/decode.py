@@ -130,7 +130,7 @@ class SeenFile(Protocol):
 
 
 class FileStart(NamedTuple):
-    """The first bytes of a file, or all of them if it is small; its size and time are not younger than they are."""
+    """The first bytes of a file, or all of them if it is small, and its size and time once they were read."""
 
     path: str
     size: int
@@ -205,21 +205,17 @@ def _caught(step: Callable[..., ResultT], *arguments: object) -> ResultT | Refus
 
 
 def _read_start(file: SeenFile) -> FileStart:
-    """Return the start of a file; a small one of the size it had is not looked at, but only read.
-
-    If it changed nevertheless, then its time is not the one that is kept, and the next run reads it again.
-    """
+    """Return the start of a file, or nothing of one that changed since it was seen: what was read may be of before."""
     descriptor = os.open(system_path(file.path), _READ)
     try:
-        data = os.read(descriptor, min(file.size + 1, START_BYTES))
-        if len(data) == file.size:
-            return FileStart(file.path, file.size, file.mtime_ns, data)
+        data = os.read(descriptor, min(file.size, START_BYTES))
         status = os.fstat(descriptor)
     finally:
         os.close(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise UnreadablePictureError("not a regular file")
-    return FileStart(file.path, status.st_size, status.st_mtime_ns, data)
+    size, mtime_ns = status.st_size, status.st_mtime_ns
+    return FileStart(file.path, size, mtime_ns, data if (size, mtime_ns) == (file.size, file.mtime_ns) else b"")
 
 
 def _admit(start: FileStart, options: DecodeOptions, gate: MemoryGate) -> Admissible:

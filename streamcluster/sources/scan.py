@@ -17,21 +17,17 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from streamcluster.errors import NoPicturesError, SourceError, SourceNotFoundError, SourceVanishedError
 from streamcluster.runtime.paths import printable, system_path
-from streamcluster.runtime.scratch import ScratchDatabase
+from streamcluster.runtime.scratch import ScratchDatabase, sorted_runs
 from streamcluster.runtime.words import count
-
-RowT = TypeVar("RowT", bound=tuple[Any, ...])
 
 #: Files between two reports of progress.
 ADVANCE_FILES = 100
-#: Rows that are sorted before they go into the scratch database.
-RUN_ROWS = 4096
 #: What the scratch database keeps in memory.
 CACHE_BYTES = 2 << 20
 #: A folder that holds this one is an export of ours: its pictures are copies, not sources.
@@ -298,13 +294,6 @@ def _told(files: Iterator[FoundEntry], advance: Callable[[int], None]) -> Iterat
         yield from part
 
 
-def _sorted_runs(rows: Iterable[RowT]) -> Iterator[list[RowT]]:
-    """Yield a few thousand rows at a time in the order of their paths: the scratch tables grow a third sooner."""
-    rest = iter(rows)
-    while run := sorted(islice(rest, RUN_ROWS)):
-        yield run
-
-
 _TABLES = """
     CREATE TABLE found (path BLOB PRIMARY KEY, size INT, mtime_ns INT, start INT) WITHOUT ROWID;
     CREATE TABLE known (path BLOB PRIMARY KEY, id INT, size INT, mtime_ns INT, digest BLOB, live INT) WITHOUT ROWID;
@@ -397,7 +386,7 @@ class Scan(ScratchDatabase):
         files = walk(present, self._patterns, self._keep_out, self.listing, lambda: advance(0))
         asked_for = (self.sources, sorted(self._patterns.include), sorted(self._patterns.exclude))
         listed = hashlib.sha256(repr(asked_for).encode(*_FILE_NAMES))
-        for run in _sorted_runs(_told(files, advance)):
+        for run in sorted_runs(_told(files, advance)):
             listed.update(b"".join(map(_ENTRY.__mod__, run)))
             self._db.executemany("INSERT OR IGNORE INTO found VALUES (?, ?, ?, ?)", run)
         (self.found,) = self._one("SELECT count(*) FROM found")
@@ -410,7 +399,7 @@ class Scan(ScratchDatabase):
     def compare(self, pictures: Iterable[KnownPicture], rejects: Iterable[KnownReject]) -> None:
         """Take in what the store knows below these sources and the dropped ones; the last row of a path counts."""
         inside = tuple(os.path.join(source, "") for source in self.sources + self.dropped)
-        for run in _sorted_runs((k[0].encode(*_FILE_NAMES), *k[1:]) for k in pictures if k[0].startswith(inside)):
+        for run in sorted_runs((k[0].encode(*_FILE_NAMES), *k[1:]) for k in pictures if k[0].startswith(inside)):
             self._db.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?)", run)
         self._db.executemany(
             "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?, ?)",
