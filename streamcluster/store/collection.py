@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -145,7 +145,22 @@ class Collection:
 
     def thumbnails(self, rows: slice) -> NDArray[np.uint8]:
         """Return uint8 (n, S, S, 3) RGB thumbnails of these rows."""
-        return np.asarray(self._pixels[rows.start : min(rows.stop, self.n_rows)])
+        rows = slice(rows.start, min(rows.stop, self.n_rows))
+        block, start = divmod(rows.start, self.pointer.block_rows)
+        if start + rows.stop - rows.start <= self.pointer.block_rows:
+            with suppress(OSError, RuntimeError, ValueError):
+                return self._read_block(block)[start : start + rows.stop - rows.start]
+        return np.asarray(self._pixels[rows])
+
+    def _read_block(self, number: int) -> NDArray[np.uint8]:
+        """Return a chunk as it is stored, for half of what zarr's event loop and copies take."""
+        chunk = np.empty((self.pointer.block_rows, *self._pixels.shape[1:]), np.uint8)
+        with open(system_path(self._chunk_path(number)), "rb") as file:
+            _CHUNK_CODEC.decode(file.read(), out=chunk)
+        return chunk
+
+    def _chunk_path(self, number: int) -> str:
+        return os.path.join(self.root, "pixels", chunk_file(number, self._pixels.ndim))
 
     def live_rows(self) -> NDArray[np.bool_]:
         """Return bool (N,): which committed rows are live."""
@@ -291,9 +306,8 @@ class CollectionWriter(Collection):
         """
         assert start % self.pointer.block_rows == 0
         chunk = thumbnails if len(thumbnails) == self.pointer.block_rows else self._whole_block(thumbnails)
-        name = chunk_file(start // self.pointer.block_rows, chunk.ndim)
         with self.writing():
-            write_file(os.path.join(self.root, "pixels", name), _CHUNK_CODEC.encode(chunk))
+            write_file(self._chunk_path(start // self.pointer.block_rows), _CHUNK_CODEC.encode(chunk))
 
     def _whole_block(self, thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return a block that begins with these rows; chunks are stored whole."""
