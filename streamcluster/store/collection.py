@@ -149,7 +149,10 @@ class Collection:
         block, start = divmod(rows.start, self.pointer.block_rows)
         if start + rows.stop - rows.start <= self.pointer.block_rows:
             with suppress(OSError, RuntimeError, ValueError):
-                return self._read_block(block)[start : start + rows.stop - rows.start]
+                chunk = self._read_block(block)
+                part = chunk[start : start + rows.stop - rows.start]
+                # A view of a few rows would keep the whole block in memory.
+                return part if len(part) == len(chunk) else part.copy()
         return np.asarray(self._pixels[rows])
 
     def _read_block(self, number: int) -> NDArray[np.uint8]:
