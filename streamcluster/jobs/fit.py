@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
 from importlib.metadata import version
@@ -397,7 +397,7 @@ class Fitting:
         return found.first(count_components(found.explained_variance_ratio, self._settings.variance))
 
     def _algebra(self) -> AbstractContextManager[object]:
-        return many_blas_threads() if self._plan.has_large_algebra else one_blas_thread()
+        return many_blas_threads() if self._plan.has_large_algebra else nullcontext()
 
     def _merge_summaries(self, scale: NDArray[np.float32], rng: np.random.Generator) -> Components:
         """Have each worker learn from some tasks' rows, and merge what they found."""
