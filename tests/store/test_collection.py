@@ -124,6 +124,16 @@ def shapes(path):
     return {name: node.shape[0] for name, node in group.members(max_depth=None) if isinstance(node, zarr.Array)}
 
 
+# what comes back
+
+
+def test_a_row_of_a_block_does_not_keep_the_block_in_memory(tmp_path):
+    add(str(tmp_path / "s.zarr"), 3)
+    row = open_collection(str(tmp_path / "s.zarr")).thumbnails(slice(1, 2))
+    np.testing.assert_array_equal(row, [thumbnail(1)])
+    assert row.base is None
+
+
 # what plain zarr reads
 
 
