@@ -90,13 +90,20 @@ def sharpnesses(luma: Pixels) -> NDArray[np.float64]:
     so its mean square is its variance.
     """
     n, height, width = luma.shape
-    tall = luma.reshape(n * height, width)
-    laplacian = cv2.Laplacian(tall, cv2.CV_16S, borderType=cv2.BORDER_REPLICATE)
-    # Where two pictures meet, each saw the other's row instead of its own border again.
-    step = luma[1:, 0].astype(np.int16) - luma[:-1, -1]
-    rows = laplacian.reshape(n, height, width)
-    rows[1:, 0] += step
-    rows[:-1, -1] -= step
+    framed = np.empty((n, height + 2, width), np.int16)
+    framed[:, 1:-1], framed[:, 0], framed[:, -1] = luma, luma[:, 0], luma[:, -1]
+    # One row after the other, so that the neighbours of all pixels are four long pieces of the same memory; that took
+    # 10 µs a picture, and OpenCV's filter 15 to 18.
+    flat = framed.reshape(n, -1)
+    here = slice(width, -width)
+    laplacian = flat[:, : -2 * width] + flat[:, 2 * width :]
+    laplacian += flat[:, width - 1 : -width - 1]
+    laplacian += flat[:, width + 1 : flat.shape[1] - width + 1]
+    laplacian -= flat[:, here] << 2
+    # At its ends, each row saw the row before and after instead of its own border again.
+    rows = laplacian.reshape(luma.shape)
+    rows[:, :, 0] += framed[:, 1:-1, 0] - framed[:, :-2, -1]
+    rows[:, :, -1] += framed[:, 1:-1, -1] - framed[:, 2:, 0]
     energies = np.array([cv2.norm(picture, cv2.NORM_L2SQR) for picture in rows], np.float64)
     return cast("NDArray[np.float64]", energies / (height * width))
 
