@@ -46,7 +46,7 @@ def test_groups_are_reported_and_in_the_store(store):
     }
     assert names.pop("0.png") == ["0small.jpg"]
     assert sorted([*names, *names.popitem()[1]]) == ["1.png", "1again.png"]
-    found = zarr.open_group(store, mode="r")[f"duplicates/{pointer_of(store)['current_duplicates']}"]
+    found = zarr.open_group(store, mode="r")[f"duplicates/{pointer_of(store)['findings']['duplicates']}"]
     paths = sc.open_collection(str(store)).catalog.column("path")
     kept = {
         str(path).rpartition("/")[2]: str(paths[row]).rpartition("/")[2]

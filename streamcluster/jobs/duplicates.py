@@ -22,7 +22,7 @@ from streamcluster.runtime.memory import peak_bytes, room_bytes
 from streamcluster.runtime.paths import decode_path, printable
 from streamcluster.runtime.progress import Progress
 from streamcluster.store.collection import Collection, CollectionWriter, open_for_writing
-from streamcluster.store.duplicates import StoredDuplicates
+from streamcluster.store.findings import Findings
 
 #: Number of the way in which near-duplicates are found; another one looks again.
 VERSION: Final = 1
@@ -88,7 +88,7 @@ def duplicates(
         live = collection.live_rows()
         collection.check_any(live)
         key = _key(settings, live)
-        found = collection.duplicates()
+        found = collection.findings("duplicates")
         if found is not None and found.attributes.get("key") == key:
             return _report(collection, found, live, up_to_date=True)
         with using(executor, count_workers(settings, len(live))) as running:
@@ -100,8 +100,8 @@ def duplicates(
                 progress=progress,
             )
         attributes = {"key": key, "threshold": settings.threshold, "version": VERSION}
-        collection.publish_duplicates({"kept": new.kept, "difference": new.difference}, attributes)
-        return _report(collection, collection.duplicates(), live, up_to_date=False)
+        collection.publish_findings("duplicates", {"kept": new.kept, "difference": new.difference}, attributes)
+        return _report(collection, collection.findings("duplicates"), live, up_to_date=False)
 
 
 def count_workers(settings: DuplicatesSettings, n_rows: int) -> int:
@@ -133,10 +133,10 @@ def _pictures_of(collection: Collection, live: NDArray[np.bool_]) -> Pictures:
 
 
 def _report(
-    collection: CollectionWriter, found: StoredDuplicates | None, live: NDArray[np.bool_], *, up_to_date: bool
+    collection: CollectionWriter, found: Findings | None, live: NDArray[np.bool_], *, up_to_date: bool
 ) -> DuplicatesReport:
     assert found is not None
-    kept, difference = found.kept(), found.differences()
+    kept, difference = found.array("kept"), found.array("difference")
     extra = np.flatnonzero(kept != np.arange(len(kept)))
     sizes = np.bincount(kept[extra], minlength=len(kept)) if len(extra) else np.zeros(len(kept), np.int64)
     best = np.flatnonzero(sizes)

@@ -28,9 +28,9 @@ from streamcluster.runtime.blocks import tile_rows
 from streamcluster.runtime.digests import DIGEST_BYTES
 from streamcluster.runtime.memory import MIB
 from streamcluster.runtime.paths import decode_path, encode_path, printable, system_path
-from streamcluster.store.duplicates import StoredDuplicates, write_duplicates
 from streamcluster.store.durable import files_below, flush_files, remove_partial_files, write_file, writing_to
 from streamcluster.store.embeddings import Embeddings, create_embeddings, find_embeddings
+from streamcluster.store.findings import Findings, Kind, remove_findings, write_findings
 from streamcluster.store.fits import Fit, FitDraft, fit_name
 from streamcluster.store.pointer import ATTRIBUTE, Pointer, SettledScan, exclusive_store, is_free, read_pointer
 from streamcluster.store.table import (
@@ -228,10 +228,10 @@ class Collection:
         """Return the group of all embeddings; None where there is none yet, or a kill came while it was made."""
         return find_subgroup(self._group, "embeddings")
 
-    def duplicates(self) -> StoredDuplicates | None:
-        """Return what was last found of near-duplicates, None before the first time."""
-        name = self.pointer.current_duplicates
-        return None if name is None else StoredDuplicates(open_subgroup(self._group, f"duplicates/{name}"))
+    def findings(self, kind: Kind) -> Findings | None:
+        """Return what was last found of this kind, None before the first time."""
+        name = self.pointer.findings.get(kind)
+        return None if name is None else Findings(open_subgroup(self._group, f"{kind}/{name}"))
 
     def grouped_pictures(self) -> Iterator[GroupedPicture]:
         """Yield the live pictures that the current fit labelled, in row order."""
@@ -387,18 +387,15 @@ class CollectionWriter(Collection):
             draft.finish(attributes)
             self._commit(current_fit=draft.name)
 
-    def publish_duplicates(self, arrays: dict[str, NDArray[Any]], attributes: dict[str, Any]) -> None:
-        """Let this be what is known of near-duplicates, and remove what was known before."""
-        before = self.pointer.current_duplicates
-        name = fit_name(1 if before is None else int(before) + 1)
-        folder = os.path.join(self.root, "duplicates", name)
+    def publish_findings(self, kind: Kind, arrays: dict[str, NDArray[Any]], attributes: dict[str, Any]) -> None:
+        """Let this be what is known of this kind, and remove what was known before."""
+        before = self.pointer.findings.get(kind)
+        folder = os.path.join(self.root, kind)
         with self.writing():
-            found = self._group.require_group("duplicates").create_group(name, attributes=attributes, overwrite=True)
-            write_duplicates(found, arrays)
-            flush_files(files_below(os.path.dirname(folder)), self.root)
-        self._commit(current_duplicates=name)
+            name = write_findings(self._group.require_group(kind), folder, before, arrays, attributes)
+        self._commit(findings=self.pointer.findings | {kind: name})
         if before is not None:
-            shutil.rmtree(system_path(os.path.join(self.root, "duplicates", before)), ignore_errors=True)
+            remove_findings(folder, before)
 
     def prune_fits(self, keep: int) -> None:
         """Remove all but the last `keep` finished fits."""

@@ -39,7 +39,7 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
     committed: int = 0
     committed_rejects: int = 0
     current_fit: str | None = None
-    current_duplicates: str | None = None
+    findings: dict[str, str] = {}
     sources: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
