@@ -367,12 +367,15 @@ class IngestSettings(MappedSettings, frozen=True, kw_only=True):
 class FitSettings(MappedSettings, frozen=True, kw_only=True):
     """Settings of `fit`."""
 
-    exclusive = (("components", "variance"), ("recut", "full"))
+    exclusive = (("components", "variance"), ("recut", "full"), ("recut", "clusters"))
 
-    clusters: Annotated[
-        Annotated[int, Meta(ge=1, le=10_000)] | Literal["auto"],
-        _about("Number of groups; auto chooses it.", metavar="N|auto"),
-    ] = 50
+    clusters: (
+        Annotated[
+            Annotated[int, Meta(ge=1, le=10_000)] | Literal["auto"],
+            _about("Number of groups; auto chooses it.", metavar="N|auto", shown="50"),
+        ]
+        | None
+    ) = None
     recut: (
         Annotated[
             int, _about("Make N groups of what the last fit learned, without a look at the pictures.", ge=1, le=10_000)

@@ -20,6 +20,7 @@ from streamcluster.errors import SettingsError
         {"features": "smell"},
         {"components": 3, "variance": 0.5},
         {"recut": 3, "full": True},
+        {"recut": 3, "clusters": 4},
     ],
 )
 def test_what_cannot_be_used_is_refused_however_it_is_given(make, wrong):

@@ -212,7 +212,7 @@ def test_another_model_is_another_space_and_the_same_one_elsewhere_is_not(tmp_pa
 def test_other_features_and_recuts_need_no_model(tmp_path, pictures, model):
     run_fit(tmp_path, model)
     os.remove(model)
-    report = run_fit(tmp_path, model, recut=3)
+    report = run_fit(tmp_path, model, clusters=None, recut=3)
     assert (report.mode, report.clusters) == ("recut", 3)
     assert run_fit(tmp_path, model, features="color", components=None).embedded == 0
     with pytest.raises(ModelError, match="no such file"):

@@ -368,26 +368,26 @@ def test_a_recut_gives_other_groups_of_the_same_scores_without_a_look_at_the_pic
     fit(settings(path, clusters=7))
     before = open_collection(path).fit()
     monkeypatch.setattr(collection_module.Collection, "thumbnails", _die)
-    report = fit(settings(path, recut=clusters))
+    report = fit(settings(path, clusters=None, recut=clusters))
     after = open_collection(path).fit()
     assert (report.mode, report.clusters, report.pictures) == ("recut", clusters, 200)
     np.testing.assert_array_equal(after.array("scores"), before.array("scores"))
     if clusters == 5:
         found = groups_of(path)
         assert adjusted_rand_score([truth[name] for name in truth], [found[name] for name in truth]) == 1
-    assert fit(settings(path, recut=clusters)).up_to_date
+    assert fit(settings(path, clusters=None, recut=clusters)).up_to_date
 
 
 def test_a_recut_needs_a_fit_of_all_pictures(store, tmp_path):
     path, _ = store
     with pytest.raises(FitNotFoundError):
-        fit(settings(path, recut=3))
+        fit(settings(path, clusters=None, recut=3))
     fit(settings(path))
     add_pictures(path, tmp_path / "more", 5, seed=9)
     with pytest.raises(FitNotFoundError):
-        fit(settings(path, recut=3))
+        fit(settings(path, clusters=None, recut=3))
     with pytest.raises(TooFewPicturesError):
-        fit(settings(path, recut=500))
+        fit(settings(path, clusters=None, recut=500))
 
 
 def test_the_last_fits_are_kept_and_can_be_looked_at(store):

@@ -62,6 +62,7 @@ from streamcluster.store.table import COLUMN_ROWS
 log = logging.getLogger(__name__)
 
 DEFAULT_FEATURES = "color"
+DEFAULT_CLUSTERS = 50
 Mode = Literal["full", "update", "recut"]
 
 #: Rows that the scale of the features is learned from.
@@ -233,12 +234,17 @@ def _fit_as(
         collection.prune_fits(settings.keep)
 
 
+def wanted_clusters(settings: FitSettings) -> int | Literal["auto"]:
+    """Return how many groups are asked for."""
+    return settings.recut or settings.clusters or DEFAULT_CLUSTERS
+
+
 def check_counts(settings: FitSettings, collection: Collection, features: FeatureRows, n_live: int) -> None:
     """Refuse what cannot be grouped before any work starts."""
     shown = printable(collection.root)
     if n_live == 1:
         raise TooFewPicturesError(f"{shown} holds one picture; there is nothing to group it with")
-    option, clusters = ("--recut", settings.recut) if settings.recut else ("--clusters", settings.clusters)
+    option, clusters = "--recut" if settings.recut else "--clusters", wanted_clusters(settings)
     if clusters != "auto" and clusters > n_live:
         raise TooFewPicturesError(
             f"{option} {clusters}: the store holds {n_live:,} pictures; use {option} {n_live} or fewer"
@@ -255,7 +261,7 @@ def check_counts(settings: FitSettings, collection: Collection, features: Featur
 def describe_work(settings: FitSettings, features: FeatureRows, live: NDArray[np.bool_]) -> Work:
     """Return the numbers that the plan follows from."""
     wanted = None if settings.variance else settings.components or DEFAULT_COMPONENTS
-    clusters = MICRO_CLUSTERS if settings.clusters == "auto" else max(settings.clusters, settings.recut or 0)
+    clusters = wanted_clusters(settings)
     return Work(
         n_rows=len(live),
         n_live=int(live.sum()),
@@ -264,7 +270,7 @@ def describe_work(settings: FitSettings, features: FeatureRows, live: NDArray[np
         n_features=sum(features.part_sizes),
         temporary_bytes=features.temporary_bytes,
         n_components=wanted,
-        n_clusters=max(clusters, MICRO_CLUSTERS),
+        n_clusters=MICRO_CLUSTERS if clusters == "auto" else max(clusters, MICRO_CLUSTERS),
         batch_rows=settings.batch_rows,
         score_tile=COLUMN_ROWS,
     )
@@ -275,7 +281,7 @@ def describe_recipe(settings: FitSettings, collection: Collection, features: Fea
     if settings.recut is not None:
         return {**collection.fit().attributes["recipe"], "clusters": settings.recut}
     return {
-        "clusters": settings.clusters,
+        "clusters": wanted_clusters(settings),
         "components": settings.components,
         "variance": settings.variance,
         **features.recipe(settings.texture_weight),
@@ -491,7 +497,7 @@ class Fitting:
         scores, live = self._lazy_scores(draft)
         if self._mode == "update":
             return self._update_groups(scores, live)
-        clusters = self._settings.recut or self._settings.clusters
+        clusters = wanted_clusters(self._settings)
         if clusters == "auto" or self._mode == "recut" or self._tree_is_fine_enough(draft, clusters):
             centers = self._cut(draft, clusters)
         else:
