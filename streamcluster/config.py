@@ -518,12 +518,12 @@ class FlagSettings(JobSettings, frozen=True, kw_only=True):
     blurred: Annotated[
         float,
         _about(
-            "Flag a picture as blurred if its sharpness is below this times the variance of its brightness; 0 flags "
-            "none.",
+            "Flag a picture as blurred if its sharpness is below this times the standard deviation of its brightness; "
+            "0 flags none.",
             ge=0,
-            le=10,
+            le=1000,
         ),
-    ] = 0.025
+    ] = 1.0
     low_information: Annotated[
         float,
         _about(

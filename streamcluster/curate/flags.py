@@ -39,6 +39,8 @@ LOW_SHARE, HIGH_SHARE = 0.05, 0.99
 #: the others has 1 % of its pixels beyond 6 levels.
 COLOURED_LEVELS: Final = 5
 COLOURED_SHARE: Final = 0.01
+#: Contrast below which nobody can tell whether a picture is blurred: plain and nearly black ones.
+FAINT: Final = 5.0
 
 #: Weights of squared red, green and blue in the perceived brightness (Finley, "HSP color model", 2006).
 _HSP: Final = np.array([0.241, 0.691, 0.068], np.float32)
@@ -55,8 +57,8 @@ class Looks:
     ----------
     low, high
         5th and 99th percentile of the perceived brightness, 0 to 255.
-    variance
-        Of the brightness, in squared levels.
+    contrast
+        Standard deviation of the brightness, in levels.
     entropy
         Of the brightness histogram, 0 to 8 bits.
     coloured
@@ -65,7 +67,7 @@ class Looks:
 
     low: Floats
     high: Floats
-    variance: Floats
+    contrast: Floats
     entropy: Floats
     coloured: Floats
 
@@ -104,7 +106,7 @@ def _measure(thumbnails: NDArray[np.uint8], inside: NDArray[np.bool_] | None) ->
     return [
         (up_to < LOW_SHARE).sum(axis=1),
         (up_to < HIGH_SHARE).sum(axis=1),
-        np.maximum(shares @ levels**2 - mean**2, 0),
+        np.sqrt(np.maximum(shares @ levels**2 - mean**2, 0)),
         -(shares * np.log2(shares, where=counts > 0, out=np.zeros_like(shares))).sum(axis=1),
         coloured.sum(axis=(1, 2)) / n_pixels,
     ]
@@ -135,14 +137,15 @@ def flag_bits(
 
     Notes
     -----
-    Blurred is what has little of fine structure for how much it has of any: the Laplacian's variance by the brightness'
-    own does not change with the contrast, so that dim pictures are not blurred, and plain ones are not either.
+    Blurred is what has little fine structure for its contrast. The Laplacian's variance alone grows with the square of
+    the contrast, and dim pictures count as blurred; divided by the square of it, hard-lit ones do. In between, most of
+    what was blurred on purpose is found at the same share of what was not.
     """
     shorter, longer = np.minimum(width, height), np.maximum(width, height)
     found = (
         looks.high < settings.dark,
         looks.low > settings.bright,
-        sharpness < settings.blurred * looks.variance,
+        (sharpness < settings.blurred * looks.contrast) & (looks.contrast >= FAINT),
         looks.entropy < settings.low_information,
         shorter < settings.tiny,
         shorter < settings.odd_aspect * longer,
