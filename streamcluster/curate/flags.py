@@ -35,8 +35,8 @@ FLAG_NAMES: Final = ("dark", "bright", "blurred", "low_information", "tiny", "od
 #: Shares of a picture's pixels that are at most as bright as `low` and `high`.
 LOW_SHARE, HIGH_SHARE = 0.05, 0.99
 #: Levels by which the channels of a pixel with colour differ at least, and the share of such pixels in a picture that
-#: has colour. Of 1,860 photographs that were saved as JPEG or WebP, the 120 turned grey have none, and the palest of
-#: the others has 1 % of its pixels beyond 6 levels.
+#: has colour. Of the 1,860 JPEG and WebP files of near-duplicates the 120 that were turned grey have none, and the
+#: palest of the others 21 %; the palest of 1,200 photographs of clothing has 5 %.
 COLOURED_LEVELS: Final = 5
 COLOURED_SHARE: Final = 0.01
 #: Contrast below which nobody can tell whether a picture is blurred: plain and nearly black ones.
@@ -45,8 +45,8 @@ FAINT: Final = 5.0
 #: Weights of squared red, green and blue in the perceived brightness (Finley, "HSP color model", 2006).
 _HSP: Final = np.array([0.241, 0.691, 0.068], np.float32)
 _LEVELS: Final = 256
-#: Pictures that are measured at a time.
-_TILE_ROWS: Final = 64
+#: Pixels that are measured at a time, or one picture, where that has more: 64 thumbnails of the usual size.
+_TILE_PIXELS: Final = 64**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +81,24 @@ def looks_of(thumbnails: NDArray[np.uint8], inside: NDArray[np.bool_] | None = N
         RGB.
     inside : bool (n, S, S), optional
         Pixels that belong to the picture and not to its padding, at least one of each; by default all.
+
+    Notes
+    -----
+    Takes up to 8 MiB, or that of one picture where it has more than 512 by 512 pixels.
     """
     numbers = np.empty((5, len(thumbnails)), np.float32)
-    for tile in tile_rows(len(thumbnails), _TILE_ROWS):
+    side = thumbnails.shape[1]
+    for tile in tile_rows(len(thumbnails), max(1, _TILE_PIXELS // side**2)):
         numbers[:, tile] = _measure(thumbnails[tile], None if inside is None else inside[tile])
     return Looks(*numbers)
 
 
 def _measure(thumbnails: NDArray[np.uint8], inside: NDArray[np.bool_] | None) -> list[Floats]:
     n = len(thumbnails)
-    brightness = np.sqrt(np.square(thumbnails, dtype=np.float32) @ _HSP)
-    bins = np.rint(brightness).astype(np.intp) + np.arange(0, n * _LEVELS, _LEVELS)[:, None, None]
-    red, green, blue = np.moveaxis(thumbnails, 3, 0)
-    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    coloured = spread >= COLOURED_LEVELS
+    channels = np.ascontiguousarray(np.moveaxis(thumbnails, 3, 0))
+    coloured = channels.max(axis=0) - channels.min(axis=0) >= COLOURED_LEVELS
+    bins = _levels(channels)
+    bins += np.arange(0, n * _LEVELS, _LEVELS)[:, None, None]
     if inside is not None:
         bins, coloured = bins[inside], coloured & inside
     counts = np.bincount(bins.ravel(), minlength=n * _LEVELS).reshape(n, _LEVELS)
@@ -110,6 +114,22 @@ def _measure(thumbnails: NDArray[np.uint8], inside: NDArray[np.bool_] | None) ->
         -(shares * np.log2(shares, where=counts > 0, out=np.zeros_like(shares))).sum(axis=1),
         coloured.sum(axis=(1, 2)) / n_pixels,
     ]
+
+
+def _levels(channels: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Return the rounded brightness (n, S, S) of the three channels (3, n, S, S).
+
+    A channel after the other, in place: three times as fast as a product with the weights.
+    """
+    squares = channels.astype(np.float32)
+    np.square(squares, out=squares)
+    squares *= _HSP[:, None, None, None]
+    brightness = squares[0]
+    brightness += squares[1]
+    brightness += squares[2]
+    np.sqrt(brightness, out=brightness)
+    levels: NDArray[np.intp] = np.rint(brightness, out=brightness).astype(np.intp)
+    return levels
 
 
 def flag_bits(
