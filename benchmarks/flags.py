@@ -45,18 +45,21 @@ BLURS: Final = (0.0, 0.005, 0.01, 0.02, 0.04)
 Flagged = dict[str, set[str]]
 
 
+def list_files(folder: Path) -> list[Path]:
+    """Return the pictures of a shared set."""
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".jpg", ".png", ".webp"))
+
+
 def flatten(folder: Path, target: Path) -> Path:
     """Copy pictures, those with alpha or a palette onto white, as ingest does; cleanvision fails on grey with alpha."""
     shutil.rmtree(target, ignore_errors=True)
-    for path in sorted(folder.rglob("*")):
-        if path.suffix not in (".jpg", ".png"):
-            continue
+    for path in list_files(folder):
         written = target / path.relative_to(folder)
         written.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".jpg":
-            shutil.copyfile(path, written)
-        else:
+        if path.suffix == ".png":
             written.write_bytes(cv2.imencode(".png", _on_white(path))[1].tobytes())
+        else:
+            shutil.copyfile(path, written)
     return target
 
 
@@ -73,7 +76,7 @@ def blur(folder: Path, target: Path, share: float) -> Path:
     """Write a seeded sample of pictures as PNG, blurred by a Gaussian of this share of the longer side."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".jpg", ".png"))
+    files = list_files(folder)
     for i in np.random.default_rng(0).permutation(len(files))[:N_BLURRED]:
         pixels = _on_white(files[i])
         if share > 0:

@@ -45,8 +45,8 @@ FAINT: Final = 5.0
 #: Weights of squared red, green and blue in the perceived brightness (Finley, "HSP color model", 2006).
 _HSP: Final = np.array([0.241, 0.691, 0.068], np.float32)
 _LEVELS: Final = 256
-#: Pixels that are measured at a time, or one picture, where that has more: 64 thumbnails of the usual size.
-_TILE_PIXELS: Final = 64**3
+#: Pixels that are measured at a time, or one picture, where that has more: 16 thumbnails of the usual size.
+_TILE_PIXELS: Final = 16 * 64 * 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def looks_of(thumbnails: NDArray[np.uint8], inside: NDArray[np.bool_] | None = N
 
     Notes
     -----
-    Takes up to 8 MiB, or that of one picture where it has more than 512 by 512 pixels.
+    Takes up to 2 MiB, or 32 bytes a pixel where a picture has more than 65,536.
     """
     numbers = np.empty((5, len(thumbnails)), np.float32)
     side = thumbnails.shape[1]
@@ -104,12 +104,12 @@ def _measure(thumbnails: NDArray[np.uint8], inside: NDArray[np.bool_] | None) ->
     counts = np.bincount(bins.ravel(), minlength=n * _LEVELS).reshape(n, _LEVELS)
     n_pixels = counts.sum(axis=1)
     shares = counts / n_pixels[:, None]
-    up_to = shares.cumsum(axis=1)
+    up_to = counts.cumsum(axis=1)
     levels = np.arange(_LEVELS)
     mean = shares @ levels
     return [
-        (up_to < LOW_SHARE).sum(axis=1),
-        (up_to < HIGH_SHARE).sum(axis=1),
+        (up_to < LOW_SHARE * n_pixels[:, None]).sum(axis=1),
+        (up_to < HIGH_SHARE * n_pixels[:, None]).sum(axis=1),
         np.sqrt(np.maximum(shares @ levels**2 - mean**2, 0)),
         -(shares * np.log2(shares, where=counts > 0, out=np.zeros_like(shares))).sum(axis=1),
         coloured.sum(axis=(1, 2)) / n_pixels,
@@ -119,7 +119,7 @@ def _measure(thumbnails: NDArray[np.uint8], inside: NDArray[np.bool_] | None) ->
 def _levels(channels: NDArray[np.uint8]) -> NDArray[np.intp]:
     """Return the rounded brightness (n, S, S) of the three channels (3, n, S, S).
 
-    A channel after the other, in place: three times as fast as a product with the weights.
+    A channel after the other, in place: a quarter less time than a product with the weights.
     """
     squares = channels.astype(np.float32)
     np.square(squares, out=squares)
