@@ -84,7 +84,7 @@ def looks_of(thumbnails: NDArray[np.uint8], inside: NDArray[np.bool_] | None = N
 
     Notes
     -----
-    Takes up to 2 MiB, or 32 bytes a pixel where a picture has more than 65,536.
+    Takes up to 2 MiB, or 24 bytes a pixel of a picture of more than 65,536.
     """
     numbers = np.empty((5, len(thumbnails)), np.float32)
     side = thumbnails.shape[1]
