@@ -13,6 +13,7 @@ from benchmarks import (
     WORK,
     choose_k,
     duplicates,
+    flags,
     growth,
     ingest_speed,
     kmeans_speed,
@@ -34,6 +35,7 @@ PARTS: dict[str, Callable[[Path], list[str]]] = {
     "quality": quality.measure,
     "choose_k": choose_k.measure,
     "duplicates": duplicates.measure,
+    "flags": flags.measure,
 }
 
 

@@ -499,6 +499,63 @@ class DuplicatesSettings(JobSettings, frozen=True, kw_only=True):
     ] = 1.0
 
 
+class FlagSettings(JobSettings, frozen=True, kw_only=True):
+    """Limits of the quality flags."""
+
+    dark: Annotated[
+        float,
+        _about(
+            "Flag a picture as dark if 99 % of its pixels are below this brightness, of 255; 0 flags none.",
+            ge=0,
+            le=255,
+        ),
+    ] = 82.0
+    bright: Annotated[
+        float,
+        _about(
+            "Flag a picture as bright if 95 % of its pixels are above this brightness, of 255; 255 flags none.",
+            ge=0,
+            le=255,
+        ),
+    ] = 242.0
+    blurred: Annotated[
+        float,
+        _about(
+            "Flag a picture as blurred if its sharpness is below this times the standard deviation of its brightness; "
+            "0 flags none.",
+            ge=0,
+            le=1000,
+        ),
+    ] = 1.0
+    low_information: Annotated[
+        float,
+        _about(
+            "Flag a picture as low in information if its brightness histogram has less entropy, in bits; 0 flags none.",
+            ge=0,
+            le=8,
+        ),
+    ] = 2.0
+    tiny: Annotated[
+        int, _about("Flag a picture as tiny if its shorter side has fewer pixels; 0 flags none.", ge=0, le=100_000)
+    ] = 32
+    odd_aspect: Annotated[
+        float,
+        _about(
+            "Flag a picture's shape as odd if its shorter side is less than this share of the longer; 0 flags none.",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.35
+    grey: Annotated[
+        float,
+        _about(
+            "Flag pictures without colour if they are less than this share of all; 0 flags none.",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.5
+
+
 class StatusSettings(Settings, frozen=True, kw_only=True):
     """Settings of `status`."""
 
