@@ -6,6 +6,7 @@ points say the same without colour.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -30,6 +31,8 @@ DPI: Final = 130
 #: Groups that are told apart in a figure at most, the largest; and rows of a column of the legend.
 MOST_GROUPS: Final = 100
 LEGEND_ROWS: Final = 34
+#: Height of a picture in a sheet.
+TILE_INCHES: Final = 0.92
 #: Points that are drawn at most.
 MOST_POINTS: Final = 20_000
 #: Components that are shown as pictures.
@@ -175,7 +178,7 @@ def draw_scatter_3d(points: Points, sizes: NDArray[np.int64], ratio: NDArray[np.
     axes.set_xlabel(_axis_label(0, ratio))
     axes.set_ylabel(_axis_label(1, ratio))
     axes.set_zlabel(_axis_label(2, ratio))
-    axes.set_box_aspect(None, zoom=0.9)
+    axes.set_box_aspect((1, 1, 0.85), zoom=1.02)
     axes.set_title(f"First three scores ({space}): {points.shown}")
     return figure
 
@@ -185,9 +188,8 @@ def draw_map(points: Points, sizes: NDArray[np.int64]) -> Figure:
     figure = _figure(_scatter_width(sizes), 7)
     axes = figure.subplots()
     _draw_groups(axes, points.places, points.labels, sizes)
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set_aspect("equal")
+    axes.axis("off")
     axes.set_title(f"Map by t-SNE, like pictures near one another: {points.shown}")
     return figure
 
@@ -221,11 +223,12 @@ def _draw_groups(axes: Any, at: NDArray[np.float32], labels: NDArray[np.int32], 
     area = float(np.clip(12_000 / max(len(labels), 1), 4, 26))
     if others.any():
         axes.scatter(*at[others].T, s=area / 2, color=OTHERS, linewidths=0, rasterized=True)
+    flat = {"depthshade": False} if at.shape[1] == 3 else {}
     handles = []
     for i, number in enumerate(numbers):
         own = at[labels == number]
         style = {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i // len(COLORS) % len(MARKERS)]}
-        axes.scatter(*own.T, s=area, linewidths=0, alpha=0.75, rasterized=True, **style)
+        axes.scatter(*own.T, s=area, linewidths=0, alpha=0.75, rasterized=True, **style, **flat)
         handles.append(_legend_entry(f"{number}  ({sizes[number]:,})", style))
         if len(own):
             _write_number(axes, np.median(own, axis=0), str(number))
@@ -298,7 +301,12 @@ def draw_groups(pictures: GroupPictures, n_groups: int) -> Figure:
     captions = [f"{n}  ({size:,})" for n, size in zip(pictures.numbers, pictures.sizes, strict=True)]
     of_all = "" if len(captions) == n_groups else f"; the {len(captions)} largest of {n_groups:,}"
     title = f"Groups (pictures): the mean of each, and beside it the picture nearest to its centre{of_all}"
-    return _draw_sheet(pairs, captions, title, most_columns=8)
+    return _draw_sheet(pairs, captions, title, columns=_pair_columns(len(captions)))
+
+
+def _pair_columns(n_pairs: int) -> int:
+    """Return how many pairs stand side by side in a sheet that is half as high again as wide, at most 8."""
+    return min(8, max(1, round(math.sqrt(n_pairs))))
 
 
 def draw_eigenimages(found: Eigenimages | None, ratio: NDArray[np.float64], features: str) -> Figure:
@@ -307,28 +315,31 @@ def draw_eigenimages(found: Eigenimages | None, ratio: NDArray[np.float64], feat
         return _draw_words(f"{features}: a component is a direction among a model's numbers, and no picture")
     captions = ["mean"]
     for i, share in enumerate(found.shares):
-        part = f", {share:.0%} here" if found.others else ""
+        part = f"\n{share:.0%} here" if found.others else ""
         captions.append(f"PC{i + 1}  {ratio[i]:.1%}{part}")
     title = f"Eigenimages of {features}: components as departures from grey, with their share of the variance"
     if found.others:
         title += f"\nThe rest of a component is {found.others}; 'here' is how much of it the picture shows"
-    return _draw_sheet(np.concatenate([found.mean[None], found.components]), captions, title, most_columns=8)
+    return _draw_sheet(np.concatenate([found.mean[None], found.components]), captions, title, columns=8)
 
 
-def _draw_sheet(pictures: NDArray[np.uint8], captions: Sequence[str], title: str, most_columns: int) -> Figure:
-    """Draw pictures, uint8 (n, h, w, 3), row by row with a caption below each."""
+def _draw_sheet(pictures: NDArray[np.uint8], captions: Sequence[str], title: str, columns: int) -> Figure:
+    """Draw pictures, uint8 (n, h, w, 3), row by row in thin frames, each with a caption of a line or two below."""
+    from matplotlib.patches import Rectangle
+
     n, height, width = pictures.shape[:3]
-    columns = min(n, most_columns)
     rows = -(-n // columns)
-    gap_x, gap_y = width // 8 + 1, max(2, round(0.24 * height))
+    n_lines = max(caption.count("\n") + 1 for caption in captions)
+    gap_x, gap_y = max(2, round(0.2 * height)), max(2, round((0.06 + 0.17 * n_lines) * height))
     canvas = np.full((rows * (height + gap_y), columns * (width + gap_x), 3), 255, np.uint8)
-    tall = 0.92
-    figure = _figure(max(columns * (width + gap_x) / height * tall, 6), rows * (1 + gap_y / height) * tall + 0.6)
+    inches = TILE_INCHES / height
+    figure = _figure(max(canvas.shape[1] * inches, 6.5), canvas.shape[0] * inches + 0.6)
     axes = figure.subplots()
     for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         y, x = i // columns * (height + gap_y), i % columns * (width + gap_x)
         canvas[y : y + height, x : x + width] = picture
-        axes.text(x, y + height + 0.04 * height, caption, fontsize=7.5, va="top")
+        axes.add_patch(Rectangle((x - 0.5, y - 0.5), width, height, fill=False, edgecolor=OTHERS, linewidth=0.6))
+        axes.text(x, y + 1.03 * height, caption, fontsize=7.5, va="top")
     axes.imshow(canvas, interpolation="nearest")
     axes.axis("off")
     axes.set_title(title)
