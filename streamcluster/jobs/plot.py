@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,6 @@ from streamcluster.show.groups import picture_groups
 from streamcluster.store.collection import Collection, CollectionWriter, open_for_writing
 from streamcluster.store.fits import Fit, fit_name
 from streamcluster.store.table import COLUMN_ROWS
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FIGURES: Final = ("variance", "scatter2d", "scatter3d", "map", "groups", "eigenimages", "sizes", "tree")
 FILES: Final = tuple(f"{name}.{ending}" for name in FIGURES for ending in plots.ENDINGS)
@@ -170,7 +167,7 @@ def _figures(
     shown: NDArray[np.bool_],
     executor: Executor,
     progress: Progress,
-) -> list[tuple[str, Callable[[], Figure]]]:
+) -> list[tuple[str, Callable[[], Any]]]:
     """Return the figures by name, each as what draws it."""
     places = bring_map_up_to_date(collection, fit, settings, executor, progress)
     labels, distances = np.where(shown, _whole(fit.labels(), len(shown)), -1), _whole(fit.distances(), len(shown))
@@ -216,7 +213,7 @@ def _draw_lots(
     return plots.Points(labels[rows], scores, places[rows], total)
 
 
-def _draw_eigenimages(collection: Collection, fit: Fit, ratio: NDArray[np.float64], features: str) -> Figure:
+def _draw_eigenimages(collection: Collection, fit: Fit, ratio: NDArray[np.float64], features: str) -> Any:
     arrays = (fit.array(name) for name in ("feature_scale", "mean", "components"))
     scale, mean, components = arrays
     found = eigenimages(features, collection.pointer.image_size, scale, mean, components[: plots.MOST_EIGENIMAGES - 1])

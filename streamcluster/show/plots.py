@@ -188,7 +188,7 @@ def draw_map(points: Points, sizes: NDArray[np.int64]) -> Figure:
     figure = _figure(_scatter_width(sizes), 7)
     axes = figure.subplots()
     _draw_groups(axes, points.places, points.labels, sizes)
-    axes.set_aspect("equal")
+    axes.set_aspect("equal", adjustable="datalim")
     axes.axis("off")
     axes.set_title(f"Map by t-SNE, like pictures near one another: {points.shown}")
     return figure
