@@ -316,6 +316,12 @@ _command(
     "Find pictures that are there twice: the same bytes, or the same picture in another size, crop, format or light.",
 )
 _command(
+    "plot",
+    config.PlotSettings,
+    "streamcluster plot plots --store faces.zarr",
+    "Draw a fit: explained variance, scatter of the scores, a map of all pictures, the groups and their tree.",
+)
+_command(
     "status",
     config.StatusSettings,
     "streamcluster status --store faces.zarr",

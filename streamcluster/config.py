@@ -222,7 +222,7 @@ def takes_many(kind: Any) -> bool:
 
 
 #: Settings that the command line takes by their place, and what it calls them.
-ARGUMENTS = {"sources": "SOURCE", "dest": "DEST", "directory": "DIR"}
+ARGUMENTS = {"sources": "SOURCE", "dest": "DEST", "directory": "DIR", "out_dir": "OUT_DIR"}
 
 
 def option_name(field: str) -> str:
@@ -554,6 +554,14 @@ class FlagSettings(JobSettings, frozen=True, kw_only=True):
             le=1,
         ),
     ] = 0.5
+
+
+class PlotSettings(JobSettings, frozen=True, kw_only=True):
+    """Settings of `plot`."""
+
+    out_dir: Annotated[str, _about("Folder to write the figures into; made if it is not there.", metavar="OUT_DIR")]
+    fit: Annotated[str, _about("Plot this fit instead of the current one.", metavar="NAME")] | None = None
+    force: Annotated[bool, _about("Write into a folder that holds other files, over those of the same name.")] = False
 
 
 class StatusSettings(Settings, frozen=True, kw_only=True):

@@ -265,6 +265,12 @@ def _duplicates_lines(report: Any) -> list[str]:
     return lines
 
 
+def _plot_lines(report: Any) -> list[str]:
+    drawn = f"fit {report.fit}, {count(report.pictures, 'picture')} in {count(report.clusters, 'group')}"
+    names = dict.fromkeys(name.partition(".")[0] for name in report.files)
+    return [f"{report.out_dir}: {drawn}", f"  {', '.join(names)}, each as PNG and SVG"]
+
+
 def _status_lines(report: Any) -> list[str]:
     lines = [
         f"{report.store}: {count(report.live, 'picture')}, thumbnails of {report.image_size} pixels",
@@ -312,6 +318,7 @@ _SUMMARIES: dict[str, Callable[[Any], list[str]]] = {
     "FitReport": _fit_lines,
     "DuplicatesReport": _duplicates_lines,
     "ExportReport": _export_lines,
+    "PlotReport": _plot_lines,
     "StatusReport": _status_lines,
     "RunReport": _run_lines,
     "DemoReport": lambda report: [f"{count(report.pictures, 'picture')} in {report.directory}"],

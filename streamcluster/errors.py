@@ -87,6 +87,13 @@ class ModelError(StreamclusterError, ValueError):
     """An embedding model cannot be used."""
 
 
+class MissingExtraError(StreamclusterError, ImportError):
+    """A library that only some installations have is not there."""
+
+    def __init__(self, library: str, extra: str) -> None:
+        super().__init__(f"{library} is not installed; install it: pip install 'streamcluster[{extra}]'")
+
+
 class ScratchError(StreamclusterError, OSError):
     """The disk for temporary files refused a write."""
 

@@ -13,6 +13,7 @@ STOREYS = [
     {"config", "runtime"},
     {"sources", "store", "destination"},
     {"learn", "curate"},
+    {"show"},
     {"jobs"},
     {"console"},
     {"cli"},
@@ -24,7 +25,7 @@ DOORS = {
     "sklearn": {"learn", "jobs.demo"},
     "scipy": {"learn"},
     "dask": {"runtime.execution", "learn.kmeans", "jobs.fit"},
-    "cv2": {"sources.decode", "sources.measure", "learn.features", "jobs.demo"},
+    "cv2": {"sources.decode", "sources.measure", "learn.features", "learn.eigenimages", "jobs.demo"},
     "simplejpeg": {"sources.decode"},
     "distributed": {"runtime.execution"},
     "filelock": {"runtime.locks"},
@@ -33,6 +34,8 @@ DOORS = {
     "typer": {"cli"},
     "threadpoolctl": {"runtime.execution"},
     "onnxruntime": {"learn.embedding"},
+    "openTSNE": {"learn.map"},
+    "matplotlib": {"show.plots"},
     "concurrent": {"runtime.execution"},
 }
 
