@@ -33,6 +33,7 @@ DOORS = {
     "typer": {"cli"},
     "threadpoolctl": {"runtime.execution"},
     "onnxruntime": {"learn.embedding"},
+    "pyarrow": {"destination.parquet"},
     "concurrent": {"runtime.execution"},
 }
 

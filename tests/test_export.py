@@ -3,6 +3,7 @@
 import csv
 import errno
 import hashlib
+import math
 import os
 import random
 import shutil
@@ -51,6 +52,12 @@ class Picture:
     distance: float = 0.25
     brightness: float = 101.5
     sharpness: float = 7.0
+    kept: int | None = None
+    junk_score: float = math.nan
+    suspect: bool = False
+    flags: str = ""
+    x: float = math.nan
+    y: float = math.nan
 
 
 def digest_of(content):
