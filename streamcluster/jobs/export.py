@@ -156,7 +156,7 @@ def check_findings(collection: Collection, settings: ExportSettings) -> None:
     """
     kinds: tuple[tuple[Kind, str], ...] = (("duplicates", settings.duplicates), ("junk", settings.junk))
     for kind, choice in kinds:
-        if choice != "keep-all" and collection.findings(kind) is None:
+        if choice != "keep-all" and kind not in collection.pointer.findings:
             shown = printable(settings.store)
             raise FindingsNotFoundError(
                 f"--{kind} {choice}: nobody looked for {kind} in {shown} yet; run: streamcluster {kind} --store {shown}"

@@ -268,11 +268,13 @@ class Collection:
 
     def _pictures(self, state: int, *, grouped: bool) -> Iterator[GroupedPicture]:
         fit = self.fit()
-        found = {kind: self.findings(kind) for kind in KINDS}
+        with self._reading_findings():
+            found = {kind: self.findings(kind) for kind in KINDS}
         names = ("path", "size", "mtime_ns", "digest", "width", "height", "brightness", "sharpness", "state")
         for rows, columns in self.catalog.chunks(*names):
             states = columns["state"]
-            known = self._known(found, rows)
+            with self._reading_findings():
+                known = describe_rows(found, rows)
             labels, distances = _padded(fit.labels(rows), len(states), -1), _padded(fit.distances(rows), len(states), 0)
             for i in np.flatnonzero((states == state) & ((labels >= 0) == grouped)):
                 yield GroupedPicture(
@@ -290,24 +292,23 @@ class Collection:
                     **{name: values[i] for name, values in known.items()},
                 )
 
-    def _known(self, found: dict[Kind, Findings | None], rows: slice) -> dict[str, list[Any]]:
-        """Return what findings tell of these rows, by the names that `GroupedPicture` has for it.
+    @contextmanager
+    def _reading_findings(self) -> Iterator[None]:
+        """Refuse findings that were replaced while a `with` block read them: zarr takes a missing chunk for zeros.
 
         Raises
         ------
         StoreBusyError
-            Newer findings have replaced these, whose arrays may be gone.
+            Newer findings count.
         """
         try:
-            known = describe_rows(found, rows)
-        except (OSError, *NO_DESCRIPTION):
+            yield
+        except (StoreFormatError, OSError, *NO_DESCRIPTION):
             self._check_findings()
             raise
         self._check_findings()
-        return known
 
     def _check_findings(self) -> None:
-        """Refuse to go by findings that were removed while they were read: zarr takes a missing chunk for zeros."""
         now = read_pointer(self.root).findings
         if any(now.get(kind) != name for kind, name in self.pointer.findings.items()):
             raise StoreBusyError(
