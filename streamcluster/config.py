@@ -534,10 +534,12 @@ class RunSettings(Settings, frozen=True, kw_only=True):
 
 #: Settings that are paths; in a settings file they are relative to that file's folder.
 _PATHS = ("store", "sources", "drop", "dest")
+#: What `run` does where the settings file has a table for it, be it empty.
+_CURATING: dict[str, type[JobSettings]] = {"duplicates": DuplicatesSettings}
 _JOBS: dict[str, type[JobSettings]] = {
     "ingest": IngestSettings,
     "fit": FitSettings,
-    "duplicates": DuplicatesSettings,
+    **_CURATING,
     "export": ExportSettings,
 }
 
@@ -586,8 +588,6 @@ def _anchor(key: str, value: Any, folder: str) -> Any:
 def run_settings(path: str, environment: Mapping[str, str] | None = None) -> RunSettings:
     """Return what `run` does, from a settings file, and from environment variables, which beat it.
 
-    Jobs that are not needed for an export are done where the file has a table for them, be it empty.
-
     Raises
     ------
     SettingsError
@@ -597,12 +597,13 @@ def run_settings(path: str, environment: Mapping[str, str] | None = None) -> Run
         job: layered(_JOBS[job], table, environment_values(_JOBS[job], environment or {}))
         for job, table in read_settings_file(path).items()
     }
-    asked_for = _read_tables(path)[1]
+    asked_for = _read_tables(path)[1].keys() & _CURATING
+    curating: dict[str, Any] = {job: _CURATING[job].from_mapping(tables[job]) for job in asked_for}
     export = tables["export"]
     return RunSettings(
         ingest=IngestSettings.from_mapping(tables["ingest"]),
         fit=FitSettings.from_mapping(tables["fit"]),
-        duplicates=DuplicatesSettings.from_mapping(tables["duplicates"]) if "duplicates" in asked_for else None,
+        **curating,
         export=ExportSettings.from_mapping(export) if "dest" in export else None,
     )
 

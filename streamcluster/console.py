@@ -310,10 +310,11 @@ def _export_lines(report: Any) -> list[str]:
 
 def _found_lines(report: Any) -> list[str]:
     """Return what was found among the pictures, and how much of it lies apart from the groups."""
-    found = {"duplicates": (report.duplicates, "near-duplicate"), "suspects": (report.suspects, "likely junk picture")}
+    found = {"duplicates": (report.duplicates, "near-duplicates of better pictures")}
+    found |= {"suspects": (report.suspects, "likely junk")}
     return [
-        f"  {count(number, noun)}{_optional(report.separated.get(folder, 0), f'in {folder}/')}"
-        for folder, (number, noun) in found.items()
+        f"  {what}: {number:,}{_optional(report.separated.get(folder, 0), f'in {folder}/')}"
+        for folder, (number, what) in found.items()
         if number is not None
     ]
 

