@@ -351,5 +351,5 @@ _register(
     ],
     _OUTPUT,
     "streamcluster run configs/faces.toml",
-    "Ingest, fit and export under one lock, as a settings file says: what cron calls.",
+    "Ingest, fit, look for near-duplicates and export under one lock, as a settings file says: what cron calls.",
 )

@@ -477,7 +477,21 @@ class ExportSettings(JobSettings, frozen=True, kw_only=True):
     restore: Annotated[bool, _about("Put back pictures that a person deleted from DEST.")] = False
     dry_run: Annotated[bool, _about("Say what would be done, and do nothing.")] = False
     undo: Annotated[bool, _about("Take back what exports put into DEST and nobody touched since.")] = False
-    manifest_only: Annotated[bool, _about("Write only the table of pictures and groups, to the file DEST.")] = False
+    manifest_only: Annotated[
+        bool,
+        _about("Write only a table of all pictures, to the file DEST: Parquet if it ends in .parquet, else CSV."),
+    ] = False
+    duplicates: Annotated[
+        Literal["keep-all", "separate", "keep-best"],
+        _about(
+            "What becomes of near-duplicates of a better picture: into their groups as all, into duplicates/, or left "
+            "out and listed in DEST/duplicates.csv."
+        ),
+    ] = "keep-all"
+    junk: Annotated[
+        Literal["keep-all", "separate"],
+        _about("What becomes of pictures that are likely junk: into their groups as all, or into suspects/."),
+    ] = "keep-all"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -578,38 +592,55 @@ class DemoSettings(Settings, frozen=True, kw_only=True):
 
 
 class RunSettings(Settings, frozen=True, kw_only=True):
-    """Settings of `run`: those of the three jobs, on one store. Without `export` the pictures stay where they are."""
+    """Settings of `run`: those of its jobs, on one store. Without `export` the pictures stay where they are."""
 
     ingest: IngestSettings
     fit: FitSettings
+    duplicates: DuplicatesSettings | None = None
     export: ExportSettings | None = None
 
 
 #: Settings that are paths; in a settings file they are relative to that file's folder.
 _PATHS = ("store", "sources", "drop", "dest")
-_JOBS: dict[str, type[JobSettings]] = {"ingest": IngestSettings, "fit": FitSettings, "export": ExportSettings}
+#: What `run` does where the settings file has a table for it, be it empty.
+_CURATING: dict[str, type[JobSettings]] = {"duplicates": DuplicatesSettings}
+_JOBS: dict[str, type[JobSettings]] = {
+    "ingest": IngestSettings,
+    "fit": FitSettings,
+    **_CURATING,
+    "export": ExportSettings,
+}
 
 
 def read_settings_file(path: str) -> dict[str, dict[str, Any]]:
-    """Return the values for each of the three jobs that a TOML file gives.
+    """Return the values that a TOML file gives, for each job of `run`.
 
-    Keys above all tables (`store`, `memory`, `workers`) hold for every job; `[ingest]`, `[fit]` and `[export]` for one.
+    Keys above all tables (`store`, `memory`, `workers`) hold for every job; those of a table, such as `[fit]`, for one.
 
     Raises
     ------
     SettingsError
         The file is missing, unreadable, not TOML, or has a key that means nothing.
     """
-    document = _read_toml(path)
+    shared, tables = _read_tables(path)
     folder = os.path.dirname(os.path.abspath(path))
-    tables = {job: document.pop(job, {}) for job in _JOBS}
+    return {
+        job: {key: _anchor(key, value, folder) for key, value in (shared | tables.get(job, {})).items()}
+        for job in _JOBS
+    }
+
+
+def _read_tables(path: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the keys above all tables of a settings file, and the tables that it has."""
+    document = _read_toml(path)
+    tables = {job: document.pop(job) for job in _JOBS if job in document}
     for job, model in _JOBS.items():
-        for scope, values, known in ((path, document, JobSettings), (f"{path} [{job}]", tables[job], model)):
+        for scope, values, known in ((path, document, JobSettings), (f"{path} [{job}]", tables.get(job, {}), model)):
             if not isinstance(values, dict):
                 raise SettingsError(f"{path}: {job!r} must be a table, [{job}]")
             if unknown := sorted(set(values) - set(known.__struct_fields__)):
                 raise SettingsError(f"{scope}: there is no setting {unknown[0]!r}")
-    return {job: {key: _anchor(key, value, folder) for key, value in (document | tables[job]).items()} for job in _JOBS}
+    return document, tables
 
 
 def _anchor(key: str, value: Any, folder: str) -> Any:
@@ -634,10 +665,13 @@ def run_settings(path: str, environment: Mapping[str, str] | None = None) -> Run
         job: layered(_JOBS[job], table, environment_values(_JOBS[job], environment or {}))
         for job, table in read_settings_file(path).items()
     }
+    asked_for = _read_tables(path)[1].keys() & _CURATING
+    curating: dict[str, Any] = {job: _CURATING[job].from_mapping(tables[job]) for job in asked_for}
     export = tables["export"]
     return RunSettings(
         ingest=IngestSettings.from_mapping(tables["ingest"]),
         fit=FitSettings.from_mapping(tables["fit"]),
+        **curating,
         export=ExportSettings.from_mapping(export) if "dest" in export else None,
     )
 

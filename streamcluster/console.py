@@ -294,7 +294,7 @@ def _status_lines(report: Any) -> list[str]:
 
 
 def _run_lines(report: Any) -> list[str]:
-    jobs = (report.ingest, report.fit, report.export)
+    jobs = (report.ingest, report.fit, report.duplicates, report.export)
     lines = [line for job in jobs if job is not None for line in summarize(job)]
     return lines if report.export is not None else [*lines, "nothing exported: the settings name no dest"]
 
@@ -308,8 +308,20 @@ def _export_lines(report: Any) -> list[str]:
         f"{report.dest}: {'would be ' if report.dry_run else ''}{done}",
         f"{count(report.pictures, 'picture')} = {report.grouped:,} grouped + {report.set_aside:,} set aside "
         f"+ {report.rejected:,} rejected",
+        *_found_lines(report),
         *(f"  set aside: {reason} ({number:,})" for reason, number in sorted(report.reasons.items())),
         *(f"  next time: {reason} ({number:,})" for reason, number in sorted(report.postponed.items())),
+    ]
+
+
+def _found_lines(report: Any) -> list[str]:
+    """Return what was found among the pictures, and how much of it lies apart from the groups."""
+    found = {"duplicates": (report.duplicates, "near-duplicates of better pictures")}
+    found |= {"suspects": (report.suspects, "likely junk")}
+    return [
+        f"  {what}: {number:,}{_optional(report.separated.get(folder, 0), f'in {folder}/')}"
+        for folder, (number, what) in found.items()
+        if number is not None
     ]
 
 

@@ -75,6 +75,10 @@ class FitNotFoundError(StoreError, LookupError):
     """The store holds no fit yet, or not the one that was named."""
 
 
+class FindingsNotFoundError(StoreError, LookupError):
+    """The store does not hold yet what a job is to go by, such as near-duplicates."""
+
+
 class ClusterError(StreamclusterError, ConnectionError):
     """The cluster that was named cannot be used."""
 

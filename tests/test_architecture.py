@@ -36,6 +36,7 @@ DOORS = {
     "onnxruntime": {"learn.embedding"},
     "openTSNE": {"learn.map"},
     "matplotlib": {"show.plots"},
+    "pyarrow": {"destination.parquet"},
     "concurrent": {"runtime.execution"},
 }
 

@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import hashlib
 import os
 import random
 import shutil
@@ -14,7 +13,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,11 +21,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from pictures import SIDE, Pictures
+from worlds import World, check_table, check_totals
 
 from streamcluster.config import ExportSettings, FitSettings, IngestSettings, RunSettings
 from streamcluster.destination import carry
 from streamcluster.errors import DestinationError, FitNotFoundError, Interrupted, StoreBusyError, StoreNotFoundError
-from streamcluster.jobs.export import export, export_pictures
+from streamcluster.jobs.export import export
 from streamcluster.jobs.fit import fit
 from streamcluster.jobs.ingest import ingest
 from streamcluster.jobs.run import run
@@ -36,131 +36,9 @@ from streamcluster.runtime.progress import Progress
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="names and links that Windows does not have")
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """What the store tells of a picture."""
-
-    row: int
-    source: str
-    size: int
-    mtime_ns: int
-    digest: bytes
-    cluster: int
-    width: int = 64
-    height: int = 48
-    distance: float = 0.25
-    brightness: float = 101.5
-    sharpness: float = 7.0
-
-
-def digest_of(content):
-    return hashlib.sha256(content).digest()
-
-
-class World:
-    """A folder of sources, a destination, and what was ingested."""
-
-    def __init__(self, root):
-        self.src, self.dest, self.store = root / "src", root / "dest", root / "s.zarr"
-        self.src.mkdir()
-        self.store.mkdir()
-        self.clusters = {}
-        self.wanted = []
-        self._ticks = 0
-
-    def add(self, name, content=None, cluster=0):
-        path = self.src / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.write(path, name.encode("utf-8", "surrogateescape") if content is None else content)
-        self.clusters[str(path)] = cluster
-        return path
-
-    def write(self, path, content):
-        """As careful programs save: a new file, with a time of its own."""
-        fresh = path.with_name("fresh~")
-        fresh.write_bytes(content)
-        self._ticks += 1
-        os.utime(fresh, ns=(0, 1_600_000_000_000_000_000 + self._ticks * 1_000_000_007))
-        os.replace(fresh, path)
-
-    def remove(self, path):
-        path.unlink()
-        del self.clusters[str(path)]
-
-    def ingest(self):
-        self.wanted = [
-            Picture(row, path, (s := os.stat(path)).st_size, s.st_mtime_ns, digest_of(Path(path).read_bytes()), cluster)
-            for row, (path, cluster) in enumerate(self.clusters.items())
-        ]
-        return self
-
-    def export(self, progress=None, dest=None, ungrouped=0, rejected=0, waiting=(), replaced=(), **options):
-        chosen = ExportSettings(store=str(self.store), dest=str(dest or self.dest), workers=2, **options)
-        if chosen.undo:
-            return export(chosen, progress=progress)
-        with Executor(chosen.workers) as executor:
-            return export_pictures(
-                iter(self.wanted),
-                chosen,
-                executor,
-                progress or Progress(),
-                store=str(self.store),
-                sources=[str(self.src)],
-                waiting=waiting,
-                replaced=replaced,
-                ungrouped=ungrouped,
-                rejected=rejected,
-            )
-
-    def tree(self, dest=None):
-        """What a person sees: each file with its content, each folder; links by what they lead to."""
-        root = dest or self.dest
-        return {
-            str(path.relative_to(root)): path.read_bytes()
-            if path.is_file()
-            else "folder"
-            if path.is_dir()
-            else "dangling"
-            for path in root.rglob("*")
-            if ".streamcluster" not in path.parts
-        }
-
-    def files(self, dest=None):
-        tree = self.tree(dest)
-        return {name: content for name, content in tree.items() if content != "folder" and name != "metadata.csv"}
-
-    def table(self, dest=None):
-        with open((dest or self.dest) / "metadata.csv", newline="", encoding="utf-8") as file:
-            return {row["source"]: row for row in csv.DictReader(file)}
-
-    def sources(self):
-        return {
-            str(p): (p.read_bytes(), p.stat().st_mtime_ns, p.stat().st_ino) for p in self.src.rglob("*") if p.is_file()
-        }
-
-
 @pytest.fixture
 def world(tmp_path):
     return World(tmp_path)
-
-
-def check_totals(report):
-    assert report.pictures == report.grouped + report.set_aside + report.rejected
-    assert report.set_aside == sum(report.reasons.values())
-
-
-def check_table(world, dest=None):
-    """The table lists each file once that lies where it says, with the digest it says, in order."""
-    with open((dest or world.dest) / "metadata.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    names = [row["file_name"] for row in rows]
-    assert names == sorted(set(names))
-    assert len({row["source"] for row in rows}) == len(rows)
-    for row in rows:
-        content = ((dest or world.dest) / row["file_name"]).read_bytes()
-        assert digest_of(content).hex() == row["digest"]
-        assert len(content) == int(row["size"])
-    return names
 
 
 # --- the plain course of things
@@ -894,8 +772,10 @@ def busy_world(root):
     for name in ("change", "both"):
         world.write(paths[name], b"new " + name.encode())
     world.remove(paths["leave"])
-    for i in range(4):
-        world.add(f"new/{i}/keep.jpg", f"new {i}".encode(), cluster=i)
+    new = [world.add(f"new/{i}/keep.jpg", f"new {i}".encode(), cluster=i) for i in range(4)]
+    world.options = {"duplicates": "separate", "junk": "separate"}
+    world.best_of = {str(path): str(paths["keep"]) for path in (new[0], paths["move"])}
+    world.scores = {str(path): 0.9 for path in (new[1], paths["both"])}
     return world.ingest()
 
 
@@ -1215,6 +1095,38 @@ class Life(RuleBasedStateMachine):
             old.replace(new)
             self.world.clusters[str(new)] = self.world.clusters.pop(str(old))
 
+    # what is found out
+
+    @precondition(lambda self: self.world.clusters)
+    @rule(index=st.integers(0, 99), other=st.integers(0, 99))
+    def find_duplicate(self, index, other):
+        better = self.pick(self.world.clusters, other)
+        worse = self.pick(self.world.clusters, index)
+        if better not in self.world.best_of and worse not in self.world.best_of.values():
+            self.world.best_of[worse] = better
+
+    @precondition(lambda self: self.world.clusters)
+    @rule(index=st.integers(0, 99), score=st.sampled_from([0.1, 0.9]))
+    def find_junk(self, index, score):
+        self.world.scores[self.pick(self.world.clusters, index)] = score
+
+    @rule(
+        duplicates=st.sampled_from(["keep-all", "separate", "keep-best"]),
+        junk=st.sampled_from(["keep-all", "separate"]),
+    )
+    def choose(self, duplicates, junk):
+        self.world.options = {"duplicates": duplicates, "junk": junk}
+
+    def folder_of(self, picture):
+        """Return where a picture of the last ingest belongs, None if it is left out."""
+        options = {"duplicates": "keep-all", "junk": "keep-all"} | self.world.options
+        rows = {p.row for p in self.world.wanted}
+        if picture.kept in rows - {picture.row} and options["duplicates"] != "keep-all":
+            return f"duplicates/group_{picture.kept:04d}/" if options["duplicates"] == "separate" else None
+        if picture.junk_score > 0.5 and options["junk"] == "separate":
+            return "suspects/"
+        return f"cluster_{picture.cluster:02d}/"
+
     # the person
 
     def owner(self, path):
@@ -1309,6 +1221,12 @@ class Life(RuleBasedStateMachine):
                 p.mtime_ns,
             )
             record = self.records.get(source)
+            if self.folder_of(p) is None:
+                if record and record[1] == "ours":
+                    del self.records[source]
+                if record and record[1] == "theirs":
+                    listed[source] = record
+                continue
             if record is None or (record[1] == "deleted" and restore):
                 if whole:
                     self.records[source] = record = [p.digest, "ours", None]
@@ -1351,12 +1269,15 @@ class Life(RuleBasedStateMachine):
         assert self.persons.items() <= files.items()
         assert files.keys() == names | self.persons.keys()
         assert table.keys() == listed.keys()
-        clusters = {p.source: p.cluster for p in world.wanted}
+        pictures = {p.source: p for p in world.wanted}
+        left_out = {s for s, p in pictures.items() if self.folder_of(p) is None and s not in self.records}
+        assert world.left_out().keys() == left_out
+        assert report.reasons.get("near-duplicate of a better picture", 0) == len(left_out)
         for source, record in listed.items():
             name = table[source]["file_name"]
             assert table[source]["digest"] == record[0].hex()
             if record[1] == "ours":
-                assert name.startswith(f"cluster_{clusters[source]:02d}/")
+                assert name.startswith(self.folder_of(pictures[source]))
                 assert name not in self.persons
                 record[2] = name
             else:
@@ -1368,7 +1289,7 @@ class Life(RuleBasedStateMachine):
         report = self.world.export(undo=True)
         check_totals(report)
         assert self.in_dest() == self.persons
-        assert not (self.world.dest / "metadata.csv").exists()
+        assert not list(self.world.dest.glob("*.csv"))
         self.records = {}
         if self.world.dest.exists():
             shutil.rmtree(self.world.dest)

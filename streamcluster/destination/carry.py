@@ -105,7 +105,7 @@ def _stage_batch(
     failures: list[DestinationError] = []
     parts = (sound[rows] for rows in tile_rows(len(sound), PART_FILES))
     while_wanted = takewhile(lambda _: not failures and not progress.stop_requested, parts)
-    run = executor.map if any(task.original is not None and task.action != "move" for task in sound) else map
+    run = executor.map if any(task.action not in ("move", "remove") for task in sound) else map
     for part in run(lambda part: [_stage(work, stager, task) for task in part], while_wanted):
         for staged in part:
             match staged:
@@ -145,6 +145,7 @@ def _is_as_planned(work: Workplace, task: Task) -> bool:
 def _make_folders(work: Workplace, tasks: Iterable[Task]) -> None:
     """Make the folders of the targets that are not there, after the journal knows of them."""
     folders = {os.path.dirname(task.target) for task in tasks if task.action != "remove"} - work.known_folders
+    folders |= {folder.partition("/")[0] for folder in folders}
     new = sorted(folder for folder in folders if not os.path.isdir(system_path(work.path(folder))))
     if new:
         work.journal.write(map(MakesFolder, new))
@@ -214,7 +215,7 @@ def _act(work: Workplace, item: Ready) -> bool:
     work.journal.write([Void(task.source, true)])
     _discard(work, [item])
     work.ledger.note(task.source, true)
-    work.ledger.fail(task, reason, lies=task.action in ("move", "replace"))
+    work.ledger.fail(task, reason, lies=task.action in ("move", "replace", "remove"))
     return False
 
 

@@ -13,10 +13,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from streamcluster.destination.manifest import Done, Entry, Intent, MakesFolder, Record, Void, WritesTable, settle
-from streamcluster.destination.names import candidate_names, cluster_folder, fold
+from streamcluster.destination.names import DUPLICATES, SUSPECTS, candidate_names, fold
 from streamcluster.destination.place import Stamp, link_digest
-from streamcluster.destination.plan import Action, Placed, Wanted, decide
-from streamcluster.destination.table import shown
+from streamcluster.destination.plan import Action, Duplicates, Junk, Placed, Wanted, choose_folder, decide
+from streamcluster.destination.table import Row, shown
 from streamcluster.errors import DestinationError
 from streamcluster.runtime.paths import printable
 from streamcluster.runtime.scratch import ScratchDatabase, sorted_runs
@@ -34,12 +34,14 @@ PHASES: dict[Action, int] = {"remove": 1, "move": 2, "replace": 3, "restore": 4,
 DELETED = "deleted by a person"
 EDITED = "edited by a person"
 UNREACHED = "left for the next run"
+LEFT_OUT = "near-duplicate of a better picture"
 
 _PAGE_ROWS = 500
 
 _PICTURE = """(
         source BLOB PRIMARY KEY, row INT, size INT, mtime_ns INT, digest BLOB, cluster INT, distance REAL,
-        width INT, height INT, brightness REAL, sharpness REAL
+        width INT, height INT, brightness REAL, sharpness REAL, kept INT, junk_score REAL, suspect INT, flags TEXT,
+        x REAL, y REAL
     ) WITHOUT ROWID"""
 _TABLES = f"""
     PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
@@ -94,6 +96,10 @@ _EDITED = """
 """
 _MISSING = "UPDATE recorded SET place = 'missing', state = 'gone' WHERE place IS NULL"
 
+# A group of near-duplicates is of the pictures that are wanted here: without its best the others count as alone.
+_FORGET_LOST_BEST = "UPDATE wanted SET kept = NULL WHERE kept IS NOT NULL AND kept NOT IN (SELECT row FROM wanted)"
+_MARK_BEST = "UPDATE wanted SET kept = row WHERE row IN (SELECT kept FROM wanted)"
+
 _ORPHANED = "recorded.source NOT IN (SELECT source FROM wanted)"
 # A symbolic link to the old source is of no use to the new one.
 _ORPHANS = f"""
@@ -104,9 +110,14 @@ _HEIR = """
     SELECT source FROM wanted WHERE digest = ? AND sourcename(source) = sourcename(?)
     AND source NOT IN (SELECT source FROM recorded) ORDER BY row LIMIT 1
 """
-_LEAVING = f"place = 'untouched' AND {_ORPHANED}"
+# What is wanted nowhere in the destination.
+_UNPLACED = {
+    False: _ORPHANED,
+    True: "recorded.source NOT IN (SELECT source FROM wanted WHERE kept IS NULL OR kept = row)",
+}
 _PICTURES = """
-    SELECT wanted.source, row, wanted.digest, cluster, name, file, recorded.digest, mode, place
+    SELECT wanted.source, row, wanted.digest, cluster, nullif(kept, row), suspect, name, file, recorded.digest, mode,
+        place
     FROM wanted LEFT JOIN recorded USING (source) ORDER BY row, wanted.source
 """
 _TASKS = f"""
@@ -114,10 +125,16 @@ _TASKS = f"""
     FROM plan LEFT JOIN wanted USING (source) LEFT JOIN recorded USING (source)
     WHERE phase = ? AND plan.id > ? ORDER BY plan.id LIMIT ?
 """
-_LISTED = """
+_KNOWN = "kept, kept = wanted.row, junk_score, flags, x, y"
+_LISTED = f"""
     SELECT shown(file) AS file_name, wanted.source, cluster, distance, width, height, brightness, sharpness,
-        CASE wanted.digest WHEN recorded.digest THEN wanted.size ELSE recorded.size END, recorded.digest
+        CASE wanted.digest WHEN recorded.digest THEN wanted.size ELSE recorded.size END, recorded.digest, {_KNOWN}
     FROM plan JOIN wanted USING (source) JOIN recorded USING (source) WHERE lies ORDER BY file_name
+"""
+_LISTED_SOURCES = f"""
+    SELECT name_of(source) AS file_name, source, cluster, distance, width, height, brightness, sharpness, size, digest,
+        {_KNOWN}
+    FROM wanted WHERE ? IS NULL OR source IN (SELECT source FROM plan WHERE reason = ?) ORDER BY file_name
 """
 
 
@@ -152,9 +169,16 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What a plan comes to, in pictures; `bytes_put` is the content that is to be, or was, put."""
+    """What a plan comes to, in pictures; `bytes_put` is the content that is to be, or was, put.
+
+    Of the `wanted`, `duplicates` are not the best of their group and `suspects` likely junk; `separated` counts, by
+    folder, those that lie apart from the groups.
+    """
 
     wanted: int
+    duplicates: int
+    suspects: int
+    separated: dict[str, int]
     lying: int
     actions: dict[Action, int]
     bytes_put: int
@@ -199,8 +223,13 @@ class Ledger(ScratchDatabase):
         )
         return self._db.execute("INSERT OR IGNORE INTO wanted SELECT * FROM waiting WHERE cluster >= 0").rowcount
 
+    def join_duplicates(self) -> None:
+        """Let groups of near-duplicates be of what is wanted; after all of that came in."""
+        self._db.execute(_FORGET_LOST_BEST)
+        self._db.execute(_MARK_BEST)
+
     def _take(self, table: str, pictures: Iterable[GroupedPicture]) -> None:
-        row = f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * 11)})"
+        row = f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * 17)})"
         for run in sorted_runs(map(_picture_row, pictures)):
             self._db.executemany(row, run)
 
@@ -351,7 +380,7 @@ class Ledger(ScratchDatabase):
 
     # --- the plan
 
-    def make_plan(self, mode: str, *, restore: bool) -> None:
+    def make_plan(self, mode: str, *, restore: bool, duplicates: Duplicates, junk: Junk) -> None:
         """Decide about every picture, and about every file that exports put and the store does not want any more.
 
         Raises
@@ -359,26 +388,35 @@ class Ledger(ScratchDatabase):
         DestinationError
             Something that is no folder has the name of a group's folder.
         """
-        self._db.execute(f"DELETE FROM found WHERE path IN (SELECT file FROM recorded WHERE {_LEAVING})")
-        self._db.execute(f"INSERT OR IGNORE INTO names SELECT folded(name) FROM recorded WHERE NOT ({_LEAVING})")
-        decisions = self._decisions(mode, restore=restore)
+        leaving = f"place = 'untouched' AND {_UNPLACED[duplicates == 'keep-best']}"
+        self._db.execute(f"DELETE FROM found WHERE path IN (SELECT file FROM recorded WHERE {leaving})")
+        self._db.execute(f"INSERT OR IGNORE INTO names SELECT folded(name) FROM recorded WHERE NOT ({leaving})")
+        decisions = self._decisions(mode, restore=restore, duplicates=duplicates, junk=junk)
         while page := list(islice(decisions, _PAGE_ROWS)):
             self._db.executemany("INSERT INTO plan VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", page)
         self._db.execute("CREATE INDEX plan_work ON plan (phase) WHERE phase IS NOT NULL")
 
-    def _decisions(self, mode: str, *, restore: bool) -> Iterator[tuple[object, ...]]:
+    def _decisions(
+        self, mode: str, *, restore: bool, duplicates: Duplicates, junk: Junk
+    ) -> Iterator[tuple[object, ...]]:
         """Yield the rows of the plan, in the order of the work."""
         folders = set[str]()
-        for source, row, digest, cluster, name, file, was, was_mode, place in self._db.execute(_PICTURES):
-            wanted = Wanted(digest, cluster_folder(cluster), mode)
+        for source, row, digest, cluster, better, suspect, name, file, was, was_mode, place in self._db.execute(
+            _PICTURES
+        ):
+            folder = choose_folder(cluster, better=better, suspect=suspect, duplicates=duplicates, junk=junk)
+            wanted = None if folder is None else Wanted(digest, folder, mode)
             placed = None if file is None else Placed(was, os.path.dirname(_path(file)), was_mode, place)
             action = decide(wanted, placed, restore=restore)
-            if action in PHASES and wanted.folder not in folders:
-                self._check_folder(wanted.folder)
-                folders.add(wanted.folder)
-            stays = action == "replace" and placed is not None and placed.folder == wanted.folder
+            if folder is None:
+                yield _planned(source, True, action, row, file, place)
+                continue
+            if action in PHASES and folder not in folders:
+                self._check_folder(folder)
+                folders.add(folder)
+            stays = action == "replace" and placed is not None and placed.folder == folder
             needs_name = action in PHASES and not stays
-            target = self._free_target(source, wanted.folder, name) if needs_name else file
+            target = self._free_target(source, folder, name) if needs_name else file
             yield _planned(source, True, action, row, target, place)
         for source, file, was, was_mode, place in self._db.execute(
             f"SELECT source, file, digest, mode, place FROM recorded WHERE {_ORPHANED}"
@@ -387,8 +425,8 @@ class Ledger(ScratchDatabase):
             yield _planned(source, False, decide(None, placed, restore=restore), 0, file, place)
 
     def _check_folder(self, folder: str) -> None:
-        query = "SELECT path FROM found WHERE folded = ? AND kind != 'folder'"
-        other = self._one(query, _key(fold(folder)))
+        query = "SELECT path FROM found WHERE folded IN (?, ?) AND kind != 'folder'"
+        other = self._one(query, _key(fold(folder)), _key(fold(folder.partition("/")[0])))
         if other is not None:
             raise DestinationError(
                 f"{printable(_path(other))} in DEST is in the way of a group's folder; nothing was changed, "
@@ -461,7 +499,7 @@ class Ledger(ScratchDatabase):
     def leave_rest(self) -> None:
         """Note that the tasks that are left wait for the next run."""
         self._db.execute(
-            "UPDATE plan SET reason = ?, lies = lies AND action NOT IN ('put', 'restore') WHERE phase IS NOT NULL",
+            "UPDATE plan SET reason = ?, lies = wanted AND action NOT IN ('put', 'restore') WHERE phase IS NOT NULL",
             (UNREACHED,),
         )
 
@@ -473,6 +511,9 @@ class Ledger(ScratchDatabase):
         copies = f"action IN ('put', 'restore', 'replace') AND ({done})"
         return Tally(
             wanted=int(self._one("SELECT count(*) FROM wanted")),
+            duplicates=int(self._one("SELECT count(*) FROM wanted WHERE kept != row")),
+            suspects=int(self._one("SELECT count(*) FROM wanted WHERE suspect")),
+            separated={folder: number for folder in (DUPLICATES, SUSPECTS) if (number := self._count_below(folder))},
             lying=int(self._one("SELECT count(*) FROM plan WHERE lies")),
             actions=self._counts(f"SELECT action, count(*) FROM plan WHERE {done} GROUP BY action"),  # type: ignore[arg-type]
             bytes_put=int(self._one(f"SELECT total(size) FROM plan JOIN wanted USING (source) WHERE {copies}")),
@@ -486,6 +527,11 @@ class Ledger(ScratchDatabase):
             ),
         )
 
+    def _count_below(self, folder: str) -> int:
+        prefix = _key(f"{folder}/")
+        query = "SELECT count(*) FROM plan WHERE lies AND substr(target, 1, ?) = ?"
+        return int(self._one(query, len(prefix), prefix))
+
     def count_places(self) -> dict[str, int]:
         """Return how many recorded files are in which whereabouts."""
         return self._counts("SELECT place, count(*) FROM recorded GROUP BY place ORDER BY place")
@@ -493,27 +539,29 @@ class Ledger(ScratchDatabase):
     def _counts(self, query: str) -> dict[str, int]:
         return dict(self._db.execute(query).fetchall())
 
-    def listed(self) -> Iterator[tuple[str | int | float, ...]]:
+    def listed(self) -> Iterator[Row]:
         """Yield the rows of the table of pictures that lie in the destination, by file name."""
-        for name, source, *numbers, digest in self._db.execute(_LISTED):
-            yield (name, _path(source), *numbers, digest.hex())
+        return map(_table_row, self._db.execute(_LISTED))
 
-    def listed_sources(self, name_of: Callable[[str], str]) -> Iterator[tuple[str | int | float, ...]]:
-        """Yield the rows of a table of all wanted pictures where they lie now, by the name that `name_of` gives."""
+    def listed_sources(self, name_of: Callable[[str], str], reason: str | None = None) -> Iterator[Row]:
+        """Yield the rows of a table of wanted pictures where their sources lie, by the name that `name_of` gives.
+
+        With a `reason`, those that are not in the destination for it.
+        """
         self._db.create_function("name_of", 1, lambda key: shown(name_of(_path(key))), deterministic=True)
-        for name, source, *numbers, digest in self._db.execute(
-            "SELECT name_of(source) AS file_name, source, cluster, distance, width, height, brightness, sharpness, "
-            "size, digest FROM wanted ORDER BY file_name"
-        ):
-            yield (name, _path(source), *numbers, digest.hex())
+        return map(_table_row, self._db.execute(_LISTED_SOURCES, (reason, reason)))
+
+    def count_left_out(self) -> int:
+        """Return how many pictures are left out for better ones."""
+        return int(self._one("SELECT count(*) FROM plan WHERE reason = ?", LEFT_OUT))
 
 
 def _planned(
     source: bytes, wanted: bool, action: Action, row: int, target: bytes, place: str | None
 ) -> tuple[object, ...]:
     """Return a row of the plan, without its number."""
-    lies = wanted and (action != "leave" or place == "theirs")
-    reason = {"edited": EDITED, "missing": DELETED}.get(place or "") if wanted and not lies else None
+    lies = wanted and (action not in ("leave", "remove") or place == "theirs")
+    reason = {"edited": EDITED, "missing": DELETED}.get(place or "", LEFT_OUT) if wanted and not lies else None
     return source, wanted, action, PHASES.get(action), row, target, action not in PHASES, lies, reason
 
 
@@ -527,7 +575,14 @@ def _path(key: bytes) -> str:
 
 def _picture_row(p: GroupedPicture) -> tuple[Any, ...]:
     measured = (p.width, p.height, p.brightness, p.sharpness)
-    return _key(p.source), p.row, p.size, p.mtime_ns, p.digest, p.cluster, p.distance, *measured
+    known = (None if p.kept == p.row else p.kept, p.junk_score, p.suspect, p.flags, p.x, p.y)
+    return _key(p.source), p.row, p.size, p.mtime_ns, p.digest, p.cluster, p.distance, *measured, *known
+
+
+def _table_row(row: tuple[Any, ...]) -> Row:
+    name, source, *numbers, digest, group, kept, junk_score, flags, x, y = row
+    is_kept = None if kept is None else bool(kept)
+    return (name, _path(source), *numbers, digest.hex(), group, is_kept, junk_score, flags, x, y)
 
 
 def _row(record: Record) -> tuple[Any, ...]:

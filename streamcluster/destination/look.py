@@ -12,6 +12,9 @@ from streamcluster.runtime.paths import printable, system_path
 
 #: The table of pictures, by the name that the ImageFolder convention gives it.
 TABLE = "metadata.csv"
+#: The table of near-duplicates that are left out. They are no rows of the other one: readers of that convention take
+#: each row for a picture of the data set, wherever it lies, and so would have them back.
+LEFT_OUT_TABLE = "duplicates.csv"
 #: What lies in our own folder before the first manifest, and after the last.
 STARTED = ("lock", "lock.holder")
 
@@ -33,7 +36,7 @@ def walk(dest: str) -> Iterator[tuple[str, Stamp]]:
             with os.scandir(system_path(os.path.join(dest, folder) if folder else dest)) as entries:
                 for entry in entries:
                     relative = f"{folder}/{entry.name}" if folder else entry.name
-                    if relative in (manifest.FOLDER, TABLE):
+                    if relative in (manifest.FOLDER, TABLE, LEFT_OUT_TABLE):
                         continue
                     stamp = _stamp(entry)
                     if stamp.kind == "folder":

@@ -56,7 +56,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 class Header(msgspec.Struct, frozen=True):
     """The manifest's first line: that this destination is ours, and what besides pictures exports made here.
 
-    `run` counts manifests; a journal belongs to the one it names.
+    `run` counts manifests; a journal belongs to the one it names. `table` and `left_out` are the tables of the
+    pictures that lie here, and of those that were left out.
     """
 
     kind: str = _KIND
@@ -66,6 +67,7 @@ class Header(msgspec.Struct, frozen=True):
     made_dest: bool = False
     folders: tuple[str, ...] = ()
     table: Stamp | None = None
+    left_out: Stamp | None = None
 
 
 class Started(msgspec.Struct, frozen=True, tag="run"):

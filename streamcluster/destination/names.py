@@ -21,6 +21,21 @@ _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
 }
 
 
+#: Folder of pictures that are likely junk: flat, so that a look at one folder tells.
+SUSPECTS = "suspects"
+#: Folder of a folder for each group of near-duplicates.
+DUPLICATES = "duplicates"
+
+
+def duplicates_folder(row: int) -> str:
+    """Return the name of the folder for the near-duplicates of the picture in this row of the store.
+
+    >>> duplicates_folder(12)
+    'duplicates/group_0012'
+    """
+    return f"{DUPLICATES}/group_{row:04d}"
+
+
 def cluster_folder(cluster: int) -> str:
     """Return the name of a group's folder.
 

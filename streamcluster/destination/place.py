@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import msgspec
 
@@ -122,15 +122,24 @@ def writing_to(dest: str) -> Iterator[None]:
 
 def write_whole(path: str, lines: Iterable[bytes]) -> None:
     """Let `path` be a file of these lines once they are all on the disk, and not before."""
-    os.replace(system_path(write_beside(path, lines)), system_path(path))
+    fill_whole(path, lambda file: file.writelines(lines))
+
+
+def fill_whole(path: str, fill: Callable[[BinaryIO], None]) -> None:
+    """Let `path` be a file of what `fill` writes once all of it is on the disk, and not before."""
+    os.replace(system_path(_fill_beside(path, fill)), system_path(path))
 
 
 def write_beside(path: str, lines: Iterable[bytes]) -> str:
     """Write lines to the disk, and return the temporary name of the file, which is always the same for one `path`."""
+    return _fill_beside(path, lambda file: file.writelines(lines))
+
+
+def _fill_beside(path: str, fill: Callable[[BinaryIO], None]) -> str:
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, TEMPORARY + link_digest(name).hex()[:8])
     with open(system_path(temporary), "wb") as file:
-        file.writelines(lines)
+        fill(file)
         file.flush()
         os.fsync(file.fileno())
     return temporary

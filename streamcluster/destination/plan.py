@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from streamcluster.destination.names import SUSPECTS, cluster_folder, duplicates_folder
+
 #: Where the file of a picture that an export once put is now: as it was put; in a person's hands with its content
 #: unchanged (moved, renamed, touched); with other content; nowhere.
 Whereabouts = Literal["untouched", "theirs", "edited", "missing"]
 Action = Literal["put", "restore", "keep", "move", "replace", "remove", "leave"]
+Duplicates = Literal["keep-all", "separate", "keep-best"]
+Junk = Literal["keep-all", "separate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,32 @@ class Placed:
     folder: str
     mode: str
     where: Whereabouts
+
+
+def choose_folder(cluster: int, *, better: int | None, suspect: bool, duplicates: Duplicates, junk: Junk) -> str | None:
+    """Return the folder that a picture belongs into, None if it is left out.
+
+    A suspect that is a near-duplicate too counts as a near-duplicate: the better picture tells what it is.
+
+    Parameters
+    ----------
+    cluster : int
+    better : int or None
+        Row of the best of its near-duplicates, unless it is that itself.
+    suspect : bool
+    duplicates : {"keep-all", "separate", "keep-best"}
+    junk : {"keep-all", "separate"}
+
+    >>> choose_folder(7, better=12, suspect=True, duplicates="separate", junk="separate")
+    'duplicates/group_0012'
+    >>> choose_folder(7, better=12, suspect=True, duplicates="keep-all", junk="separate")
+    'suspects'
+    """
+    if better is not None and duplicates == "separate":
+        return duplicates_folder(better)
+    if better is not None and duplicates == "keep-best":
+        return None
+    return SUSPECTS if suspect and junk == "separate" else cluster_folder(cluster)
 
 
 def decide(wanted: Wanted | None, placed: Placed | None, *, restore: bool) -> Action:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from streamcluster.config import ExportSettings
-from streamcluster.destination import look, manifest, place
+from streamcluster.destination import look, manifest, parquet, place, table
 from streamcluster.destination.carry import Workplace, carry_out
-from streamcluster.destination.ledger import DELETED, EDITED, PHASES, Ledger, Replayed, Task
+from streamcluster.destination.ledger import DELETED, EDITED, LEFT_OUT, PHASES, Ledger, Replayed, Task
 from streamcluster.destination.manifest import Header, Journal, WritesTable
 from streamcluster.destination.place import Stager, Stamp
-from streamcluster.destination.table import check_table_path, relative_name, table_lines
-from streamcluster.errors import DestinationError, FitNotFoundError, StreamclusterError
+from streamcluster.destination.table import Row, check_table_path, relative_name, table_lines
+from streamcluster.errors import DestinationError, FindingsNotFoundError, FitNotFoundError, StreamclusterError
 from streamcluster.runtime.execution import Executor, using
 from streamcluster.runtime.locks import exclusive
 from streamcluster.runtime.memory import format_bytes, peak_bytes
@@ -36,12 +36,16 @@ from streamcluster.runtime.paths import printable, system_path
 from streamcluster.runtime.progress import Progress
 
 if TYPE_CHECKING:
-    from streamcluster.store.collection import GroupedPicture
+    from streamcluster.store.collection import Collection, GroupedPicture
+    from streamcluster.store.findings import Kind
 
 ItemT = TypeVar("ItemT")
 
 #: Pictures tried before a destination counts as one that takes links: a source may be gone.
 _PROBES = 16
+
+#: The tables in a destination, by what the manifest's header calls them.
+_TABLES = {"table": look.TABLE, "left_out": look.LEFT_OUT_TABLE}
 
 UNGROUPED = "not yet grouped by a fit"
 TAKEN_BACK = "taken back"
@@ -56,6 +60,9 @@ class ExportReport:
     down those set aside. `left_alone` are files of exports that a person moved or edited, and `postponed` counts by
     reason what could not be done to pictures that lie in DEST all the same. `listed` are the rows of the table that
     `manifest_only` writes, None where it was not asked for.
+
+    Of the pictures in groups, `duplicates` are near-duplicates of better ones and `suspects` likely junk, None where
+    nobody looked; `separated` counts those that lie in the folders `duplicates` and `suspects`.
     """
 
     dest: str
@@ -75,6 +82,9 @@ class ExportReport:
     reasons: dict[str, int] = field(default_factory=dict)
     postponed: dict[str, int] = field(default_factory=dict)
     listed: int | None = None
+    duplicates: int | None = None
+    suspects: int | None = None
+    separated: dict[str, int] = field(default_factory=dict)
     peak_bytes: int | None = None
 
 
@@ -97,6 +107,8 @@ def export(
     ------
     StoreNotFoundError, FitNotFoundError
         There is nothing to export.
+    FindingsNotFoundError
+        Near-duplicates or junk are not to be treated like all, and nobody looked for them.
     DestinationError
         `settings.dest` cannot be used, or refused a write.
     StoreBusyError
@@ -105,6 +117,8 @@ def export(
         It was asked to stop; the same command goes on.
     """
     progress = progress or Progress()
+    if settings.manifest_only and parquet.is_parquet_name(settings.dest):
+        parquet.check_pyarrow()
     if settings.undo:
         with using(executor, settings.workers) as running:
             return undo_exports(settings, running, progress)
@@ -114,6 +128,7 @@ def export(
     if collection.current_fit is None:
         shown = printable(settings.store)
         raise FitNotFoundError(f"{shown} has no fit yet; run: streamcluster fit --store {shown}")
+    check_findings(collection, settings)
     counts = collection.counts()
     ungrouped = counts.live - counts.grouped
     with using(executor, settings.workers) as running:
@@ -128,7 +143,24 @@ def export(
             replaced=collection.replaced_pictures() if ungrouped else (),
             ungrouped=ungrouped,
             rejected=counts.rejected,
+            found=collection.pointer.findings,
         )
+
+
+def check_findings(collection: Collection, settings: ExportSettings) -> None:
+    """Refuse to treat pictures by what nobody looked for yet.
+
+    Raises
+    ------
+    FindingsNotFoundError
+    """
+    kinds: tuple[tuple[Kind, str], ...] = (("duplicates", settings.duplicates), ("junk", settings.junk))
+    for kind, choice in kinds:
+        if choice != "keep-all" and kind not in collection.pointer.findings:
+            shown = printable(settings.store)
+            raise FindingsNotFoundError(
+                f"--{kind} {choice}: nobody looked for {kind} in {shown} yet; run: streamcluster {kind} --store {shown}"
+            )
 
 
 def export_pictures(
@@ -143,6 +175,7 @@ def export_pictures(
     replaced: Iterable[GroupedPicture] = (),
     ungrouped: int = 0,
     rejected: int = 0,
+    found: Container[str] = (),
 ) -> ExportReport:
     """Bring a destination's folders up to date with `pictures`.
 
@@ -158,18 +191,21 @@ def export_pictures(
         Those of the `ungrouped` that may have changed since the fit, and what it put into groups and was replaced.
     ungrouped, rejected : int
         Pictures of the store that are not among `pictures`, for the report.
+    found : container of str
+        Kinds of what was looked for in the store, for the report.
     """
     dest = os.path.abspath(settings.dest)
     with Ledger() as ledger:
         with progress.stage("read groups", None):
             ledger.want(_outside(dest, _watched(pictures, progress)))
             ungrouped -= ledger.want_changed(_outside(dest, _watched(waiting, progress)), replaced)
+            ledger.join_duplicates()
         if settings.manifest_only:
             _write_only_table(dest, ledger, dry_run=settings.dry_run)
         else:
             look.check_dest(dest, os.path.abspath(store), sources)
             _work_in(dest, settings, ledger, executor, progress)
-        return _report(dest, settings, ledger, ungrouped, rejected)
+        return _report(dest, settings, ledger, ungrouped, rejected, found)
 
 
 def undo_exports(settings: ExportSettings, executor: Executor, progress: Progress) -> ExportReport:
@@ -198,7 +234,7 @@ def undo_exports(settings: ExportSettings, executor: Executor, progress: Progres
                 raise error
             report = _undo_report(dest, settings, ledger)
             if place.REFUSED not in report.reasons:
-                _remove_table(dest, header)
+                _remove_tables(dest, header)
             finished = look.holds_only_ours(dest)
             if finished:
                 _remove_records(dest)
@@ -227,7 +263,7 @@ def _plan(dest: str, settings: ExportSettings, ledger: Ledger, executor: Executo
         )
         if not settings.undo:
             ledger.adopt()
-        ledger.make_plan(settings.mode, restore=settings.restore)
+        ledger.make_plan(settings.mode, restore=settings.restore, duplicates=settings.duplicates, junk=settings.junk)
     return replayed
 
 
@@ -327,9 +363,12 @@ def _export(
 
 def _with_replayed(dest: str, header: Header, replayed: Replayed) -> Header:
     """Return the header with what a killed run did besides pictures."""
-    stamp = place.stamp_of(os.path.join(dest, look.TABLE))
-    table = stamp if stamp in replayed.tables else header.table
-    return msgspec.structs.replace(header, folders=tuple(sorted({*header.folders, *replayed.folders})), table=table)
+    tables = {
+        field: stamp
+        for field, name in _TABLES.items()
+        if (stamp := place.stamp_of(os.path.join(dest, name))) in replayed.tables
+    }
+    return msgspec.structs.replace(header, folders=tuple(sorted({*header.folders, *replayed.folders})), **tables)
 
 
 def _checkpoint(dest: str, header: Header, ledger: Ledger) -> Header:
@@ -342,17 +381,31 @@ def _checkpoint(dest: str, header: Header, ledger: Ledger) -> Header:
 def _conclude(work: Workplace, header: Header, *, table: bool) -> Header:
     """Remove folders that came empty, and write table and manifest."""
     with place.writing_to(work.dest):
-        folders = tuple(sorted(f for f in work.folders if not place.remove_if_empty(work.path(f))))
+        inner_first = sorted(work.folders, reverse=True)
+        folders = tuple(sorted(f for f in inner_first if not place.remove_if_empty(work.path(f))))
         header = msgspec.structs.replace(header, folders=folders)
         if table:
-            header = msgspec.structs.replace(header, table=_write_table(work, header.table))
+            header = msgspec.structs.replace(
+                header,
+                table=_write_table(work, look.TABLE, work.ledger.listed(), header.table),
+                left_out=_write_left_out(work, header.left_out),
+            )
         return _checkpoint(work.dest, header, work.ledger)
 
 
-def _write_table(work: Workplace, ours: Stamp | None) -> Stamp | None:
-    """Write the table, and return its stamp; one that a person edited is kept under another name."""
-    path = os.path.join(work.dest, look.TABLE)
-    temporary = place.write_beside(path, table_lines(work.ledger.listed()))
+def _write_left_out(work: Workplace, ours: Stamp | None) -> Stamp | None:
+    """Write the table of what is left out, or remove it if nothing is."""
+    if work.ledger.count_left_out():
+        rows = work.ledger.listed_sources(lambda source: relative_name(source, work.dest), LEFT_OUT)
+        return _write_table(work, look.LEFT_OUT_TABLE, rows, ours)
+    _remove_table(work.path(look.LEFT_OUT_TABLE), ours)
+    return None
+
+
+def _write_table(work: Workplace, name: str, rows: Iterable[Row], ours: Stamp | None) -> Stamp:
+    """Write a table, and return its stamp; one that a person edited is kept under another name."""
+    path = os.path.join(work.dest, name)
+    temporary = place.write_beside(path, table_lines(rows))
     stamp = place.stamp_of(temporary)
     assert stamp is not None
     work.journal.write([WritesTable(stamp)])
@@ -374,24 +427,33 @@ def _locked(dest: str) -> AbstractContextManager[None]:
 
 
 def _write_only_table(path: str, ledger: Ledger, *, dry_run: bool) -> None:
-    check_table_path(path)
+    is_parquet = parquet.is_parquet_name(path)
+    check_table_path(path, parquet.is_table if is_parquet else table.is_table)
     if dry_run:
         return
     folder = os.path.dirname(path)
+    rows = ledger.listed_sources(lambda source: relative_name(source, folder))
     with place.writing_to(path):
         place.make_folder(folder)
-        place.write_whole(path, table_lines(ledger.listed_sources(lambda source: relative_name(source, folder))))
+        if is_parquet:
+            place.fill_whole(path, lambda file: parquet.write_table(rows, file))
+        else:
+            place.write_whole(path, table_lines(rows))
 
 
 # --- taking back
 
 
-def _remove_table(dest: str, header: Header) -> None:
-    """Remove the table of pictures, unless a person edited it."""
+def _remove_tables(dest: str, header: Header) -> None:
     with place.writing_to(dest):
-        table = os.path.join(dest, look.TABLE)
-        if header.table is not None and place.stamp_of(table) == header.table:
-            place.remove_file(table)
+        for field_name, name in _TABLES.items():
+            _remove_table(os.path.join(dest, name), getattr(header, field_name))
+
+
+def _remove_table(path: str, ours: Stamp | None) -> None:
+    """Remove a table, unless a person edited it."""
+    if ours is not None and place.stamp_of(path) == ours:
+        place.remove_file(path)
 
 
 def _remove_records(dest: str) -> None:
@@ -414,7 +476,14 @@ def _remove_folder(dest: str, header: Header) -> None:
 # --- reports
 
 
-def _report(dest: str, settings: ExportSettings, ledger: Ledger, ungrouped: int, rejected: int) -> ExportReport:
+def _report(
+    dest: str,
+    settings: ExportSettings,
+    ledger: Ledger,
+    ungrouped: int,
+    rejected: int,
+    found: Container[str] = (),
+) -> ExportReport:
     tally = ledger.tally(planned=settings.dry_run)
     grouped = tally.wanted if settings.manifest_only else tally.lying
     reasons = tally.not_lying | ({UNGROUPED: ungrouped} if ungrouped else {})
@@ -436,6 +505,9 @@ def _report(dest: str, settings: ExportSettings, ledger: Ledger, ungrouped: int,
         reasons=reasons,
         postponed=tally.postponed,
         listed=tally.wanted if settings.manifest_only else None,
+        duplicates=tally.duplicates if "duplicates" in found else None,
+        suspects=tally.suspects if "junk" in found else None,
+        separated=tally.separated,
         peak_bytes=peak_bytes(),
     )
 

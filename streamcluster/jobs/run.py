@@ -1,10 +1,11 @@
-"""The three jobs one after another, under one lock: what cron calls."""
+"""The jobs one after another, under one lock: what cron calls."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from streamcluster.config import RunSettings
+from streamcluster.jobs.duplicates import DuplicatesReport, duplicates
 from streamcluster.jobs.export import ExportReport, export
 from streamcluster.jobs.fit import FitReport, fit
 from streamcluster.jobs.ingest import IngestReport, ingest
@@ -15,15 +16,16 @@ from streamcluster.store.pointer import exclusive_store
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """The reports of the jobs that ran; `export` is None where the settings name no destination."""
+    """The reports of the jobs that ran; None where the settings do not ask for one, or name no destination."""
 
     ingest: IngestReport
     fit: FitReport
+    duplicates: DuplicatesReport | None
     export: ExportReport | None
 
 
 def run(settings: RunSettings, *, executor: Executor | None = None, progress: Progress | None = None) -> RunReport:
-    """Ingest, fit and export, as one writer.
+    """Ingest, fit, look for near-duplicates and export, as one writer.
 
     Parameters
     ----------
@@ -41,5 +43,6 @@ def run(settings: RunSettings, *, executor: Executor | None = None, progress: Pr
     with exclusive_store(settings.ingest.store):
         ingested = ingest(settings.ingest, executor=executor, progress=progress)
         fitted = fit(settings.fit, executor=executor, progress=progress)
+        looked = duplicates(settings.duplicates, executor=executor, progress=progress) if settings.duplicates else None
         exported = export(settings.export, executor=executor, progress=progress) if settings.export else None
-        return RunReport(ingested, fitted, exported)
+        return RunReport(ingested, fitted, looked, exported)

@@ -23,20 +23,21 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from streamcluster.config import StoreDefaults
-from streamcluster.errors import FitNotFoundError, NoPicturesError, StoreFormatError
+from streamcluster.errors import FitNotFoundError, NoPicturesError, StoreBusyError, StoreFormatError
 from streamcluster.runtime.blocks import tile_rows
 from streamcluster.runtime.digests import DIGEST_BYTES
 from streamcluster.runtime.memory import MIB
 from streamcluster.runtime.paths import decode_path, encode_path, printable, system_path
 from streamcluster.store.durable import files_below, flush_files, remove_partial_files, write_file, writing_to
 from streamcluster.store.embeddings import Embeddings, create_embeddings, find_embeddings
-from streamcluster.store.findings import Findings, Kind, remove_findings, write_findings
+from streamcluster.store.findings import KINDS, Findings, Kind, describe_rows, remove_findings, write_findings
 from streamcluster.store.fits import Fit, FitDraft, fit_name
 from streamcluster.store.pointer import ATTRIBUTE, Pointer, SettledScan, exclusive_store, is_free, read_pointer
 from streamcluster.store.table import (
     CHUNK_KEYS,
     GONE,
     LIVE,
+    NO_DESCRIPTION,
     REPLACED,
     STATES,
     Column,
@@ -80,7 +81,21 @@ REJECTS = (
 
 @dataclass(frozen=True, slots=True)
 class GroupedPicture:
-    """A picture with the group that the current fit put it in; -1, and no distance, if it has none yet."""
+    """A picture with the group that the current fit put it in, and what else was found out about it.
+
+    Attributes
+    ----------
+    cluster : int
+        -1, and no distance, where it has none yet.
+    kept : int
+        Row of the best of its near-duplicates: its own where it is that, is alone, or was not looked at.
+    junk_score : float
+        0 to 1, higher is likelier junk; NaN where none is known. A `suspect` is above the threshold of `junk`.
+    flags : str
+        Names of what may be wrong with it, such as `dark|blurred`.
+    x, y : float
+        Its place on the map of all pictures, NaN where it has none.
+    """
 
     row: int
     source: str
@@ -93,6 +108,12 @@ class GroupedPicture:
     distance: float
     brightness: float
     sharpness: float
+    kept: int
+    junk_score: float
+    suspect: bool
+    flags: str
+    x: float
+    y: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +268,13 @@ class Collection:
 
     def _pictures(self, state: int, *, grouped: bool) -> Iterator[GroupedPicture]:
         fit = self.fit()
+        with self._reading_findings():
+            found = {kind: self.findings(kind) for kind in KINDS}
         names = ("path", "size", "mtime_ns", "digest", "width", "height", "brightness", "sharpness", "state")
         for rows, columns in self.catalog.chunks(*names):
             states = columns["state"]
+            with self._reading_findings():
+                known = describe_rows(found, rows)
             labels, distances = _padded(fit.labels(rows), len(states), -1), _padded(fit.distances(rows), len(states), 0)
             for i in np.flatnonzero((states == state) & ((labels >= 0) == grouped)):
                 yield GroupedPicture(
@@ -264,7 +289,32 @@ class Collection:
                     distance=float(distances[i]),
                     brightness=float(columns["brightness"][i]),
                     sharpness=float(columns["sharpness"][i]),
+                    **{name: values[i] for name, values in known.items()},
                 )
+
+    @contextmanager
+    def _reading_findings(self) -> Iterator[None]:
+        """Refuse findings that were replaced while a `with` block read them: zarr takes a missing chunk for zeros.
+
+        Raises
+        ------
+        StoreBusyError
+            Newer findings count.
+        """
+        try:
+            yield
+        except (StoreFormatError, OSError, *NO_DESCRIPTION):
+            self._check_findings()
+            raise
+        self._check_findings()
+
+    def _check_findings(self) -> None:
+        now = read_pointer(self.root).findings
+        if any(now.get(kind) != name for kind, name in self.pointer.findings.items()):
+            raise StoreBusyError(
+                f"{printable(self.root)}: what is known of the pictures was replaced while it was read; nothing was "
+                "changed, run the same command again"
+            )
 
 
 class CollectionWriter(Collection):
