@@ -7,8 +7,8 @@
     sc.export(sc.ExportSettings(store="faces.zarr", dest="faces-grouped"))
 
 Each function takes its settings, returns a frozen report, prints nothing, and raises a `StreamclusterError` whose
-message says what to do. Each also takes, by name, a progress reporter, and `ingest`, `fit`, `duplicates`, `export`
-and `run` an executor.
+message says what to do. Each also takes, by name, a progress reporter, and `ingest`, `fit`, `duplicates`, `export`,
+`report` and `run` an executor.
 Names are imported when they are first used.
 """
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ExportSettings,
         FitSettings,
         IngestSettings,
+        ReportSettings,
         RunSettings,
         StatusSettings,
         run_settings,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from streamcluster.jobs.export import ExportReport, export
     from streamcluster.jobs.fit import FitReport, fit
     from streamcluster.jobs.ingest import IngestReport, ingest
+    from streamcluster.jobs.report import PageReport, report
     from streamcluster.jobs.run import RunReport, run
     from streamcluster.jobs.status import StatusReport, status
     from streamcluster.runtime.execution import Executor
@@ -48,6 +50,7 @@ _HOMES = {
         "ExportSettings",
         "FitSettings",
         "IngestSettings",
+        "ReportSettings",
         "RunSettings",
         "StatusSettings",
         "run_settings",
@@ -58,6 +61,7 @@ _HOMES = {
     "jobs.export": ("ExportReport", "export"),
     "jobs.fit": ("FitReport", "fit"),
     "jobs.ingest": ("IngestReport", "ingest"),
+    "jobs.report": ("PageReport", "report"),
     "jobs.run": ("RunReport", "run"),
     "jobs.status": ("StatusReport", "status"),
     "runtime.execution": ("Executor",),

@@ -316,6 +316,12 @@ _command(
     "Find pictures that are there twice: the same bytes, or the same picture in another size, crop, format or light.",
 )
 _command(
+    "report",
+    config.ReportSettings,
+    "streamcluster report faces.html --store faces.zarr",
+    "Write one HTML file that shows groups, duplicates, suspects, rejects and a map, and opens with no network.",
+)
+_command(
     "status",
     config.StatusSettings,
     "streamcluster status --store faces.zarr",

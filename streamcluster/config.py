@@ -222,7 +222,7 @@ def takes_many(kind: Any) -> bool:
 
 
 #: Settings that the command line takes by their place, and what it calls them.
-ARGUMENTS = {"sources": "SOURCE", "dest": "DEST", "directory": "DIR"}
+ARGUMENTS = {"sources": "SOURCE", "dest": "DEST", "directory": "DIR", "out": "OUT"}
 
 
 def option_name(field: str) -> str:
@@ -494,6 +494,18 @@ class DuplicatesSettings(JobSettings, frozen=True, kw_only=True):
             le=4,
         ),
     ] = 1.0
+
+
+class ReportSettings(JobSettings, frozen=True, kw_only=True):
+    """Settings of `report`."""
+
+    out: Annotated[str, _about("HTML file to write.", metavar="OUT")]
+    fit: Annotated[str, _about("Show this fit instead of the current one.", metavar="NAME")] | None = None
+    per_group: Annotated[
+        int,
+        _about("Pictures of each group, half of them the most central and half the most outlying.", ge=1, le=1000),
+    ] = 24
+    force: Annotated[bool, _about("Write over an older report.")] = False
 
 
 class StatusSettings(Settings, frozen=True, kw_only=True):

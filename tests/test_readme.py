@@ -14,6 +14,7 @@ JOBS = {
     "fit": config.FitSettings,
     "export": config.ExportSettings,
     "duplicates": config.DuplicatesSettings,
+    "report": config.ReportSettings,
     "status": config.StatusSettings,
     "demo": config.DemoSettings,
 }
