@@ -15,7 +15,10 @@ from importlib.resources import files
 from typing import Any, Final
 
 #: What every page begins with, and no other file.
-HEAD: Final = b'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="generator" content="streamcluster report">\n'
+HEAD: Final = (
+    b'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+    b'<meta name="generator" content="streamcluster report">\n'
+)
 
 _INERT: Final = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 

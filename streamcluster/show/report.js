@@ -5,7 +5,7 @@ const data = JSON.parse($("#data").textContent);
 const files = $("#pictures").textContent.split("\n");
 const number = new Intl.NumberFormat("en");
 const count = (n, what) => `${number.format(n)} ${what}${n === 1 ? "" : "s"}`;
-const percent = (part) => `${(100 * part).toFixed(part < 0.0995 ? 1 : 0)} %`;
+const percent = (part) => `${(100 * part).toFixed(1)} %`;
 const decimals = (value, n = 2) => (value === null ? "–" : value.toFixed(n));
 
 function make(tag, properties = {}, ...children) {
@@ -115,6 +115,38 @@ dialog.addEventListener("keydown", (event) => {
   acts[event.key]();
 });
 
+// --- points of the map, and a colour for each group
+
+function unpack(text, Kind) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  return new Kind(bytes.buffer);
+}
+
+const [xs, ys, groups] = [unpack(data.map.x, Uint16Array), unpack(data.map.y, Uint16Array), unpack(data.map.groups, Int32Array)];
+const members = new Map(data.groups.map((group) => [group.number, []]));
+groups.forEach((group, i) => members.get(group).push(i));
+const middle = (values, list) => list.map((i) => values[i]).sort((a, b) => a - b)[list.length >> 1];
+const centres = [...members].filter(([, list]) => list.length).map(([group, list]) => [group, middle(xs, list), middle(ys, list)]);
+
+// Okabe & Ito (2008), Color Universal Design, without black and with a yellow that white paper shows.
+const palette = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800"];
+
+// Each group takes the colour whose other groups are farthest from it, so that neighbours differ.
+function colourGroups() {
+  const chosen = new Map(data.groups.map((group) => [group.number, palette[group.number % palette.length]]));
+  if (centres.length > 500) return chosen;
+  const placed = palette.map(() => []);
+  for (const [group, x, y] of centres) {
+    const apart = placed.map((others) => Math.min(...others.map(([u, v]) => (u - x) ** 2 + (v - y) ** 2)));
+    const best = apart.indexOf(Math.max(...apart));
+    placed[best].push([x, y]);
+    chosen.set(group, palette[best]);
+  }
+  return chosen;
+}
+
+const colours = colourGroups();
+
 // --- groups
 
 const cards = new Map();
@@ -126,15 +158,17 @@ function groupCard(group) {
   if (group.junk !== null) facts.append(measure("junk", decimals(group.junk)));
   const share = make("i");
   share.style.width = `${(100 * group.size) / Math.max(1, largest)}%`;
+  const dot = make("i", { class: "dot", "aria-hidden": "true" });
+  dot.style.background = colours.get(group.number);
+  const name = make("h3", { id: `group-${group.number}-name` }, dot, `Group ${group.number}`);
   const halves = make("div", { class: group.outlying.length ? "halves" : "halves one" });
-  const about = group.outlying.length ? "Most central" : "All, the most central first";
-  if (group.central.length) halves.append(make("div", {}, make("p", { text: group.size > group.central.length + group.outlying.length || group.outlying.length ? "Most central" : about }), thumbs(group.central)));
+  const about = group.size > group.central.length ? "Most central" : "All, the most central first";
+  if (group.central.length) halves.append(make("div", {}, make("p", { text: about }), thumbs(group.central)));
   if (group.outlying.length) halves.append(make("div", {}, make("p", { text: "Most outlying" }), thumbs(group.outlying)));
   return make(
     "article",
     { id: `group-${group.number}`, tabindex: "-1", "aria-labelledby": `group-${group.number}-name` },
-    make("div", { class: "title" }, make("h3", { id: `group-${group.number}-name`, text: `Group ${group.number}` }), facts),
-    make("div", { class: "share", "aria-hidden": "true" }, share),
+    make("div", { class: "title" }, name, facts, make("div", { class: "share", "aria-hidden": "true" }, share)),
     halves,
   );
 }
@@ -284,7 +318,7 @@ const columns = 160;
 
 function sizesChart(width) {
   const groups = [...data.groups].sort(orders.largest);
-  const { drawn, x, y, base } = axes(width, 210, Math.max(1, largest), (value) => number.format(Math.round(value)));
+  const { drawn, x, y, base } = axes(width, 215, Math.max(1, largest), (value) => number.format(Math.round(value)));
   drawn.setAttribute("aria-label", `Group sizes, ${number.format(largest)} the largest`);
   if (groups.length <= columns) {
     drawn.setAttribute("role", "group");
@@ -303,7 +337,7 @@ function sizesChart(width) {
 }
 
 function varianceChart(width) {
-  const { drawn, x, y, base } = axes(width, 210, 1, percent);
+  const { drawn, x, y, base } = axes(width, 215, 1, (part) => `${100 * part} %`);
   const n = data.ratios.length;
   let sum = 0;
   const sums = data.ratios.map((ratio) => (sum += ratio));
@@ -335,18 +369,8 @@ function showPlots() {
 
 // --- map
 
-// Okabe & Ito (2008), Color Universal Design, without black and with a darker yellow, which white paper shows.
-const palette = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800"];
-const colourOf = (group) => palette[group % palette.length];
-
-function unpack(text, Kind) {
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  return new Kind(bytes.buffer);
-}
-
 function showMap() {
   const { laid_out: laidOut, names, tile, columns: across } = data.map;
-  const [xs, ys, groups] = [unpack(data.map.x, Uint16Array), unpack(data.map.y, Uint16Array), unpack(data.map.groups, Int32Array)];
   const canvas = $("#canvas");
   const context = canvas.getContext("2d");
   const tip = $("#tip");
@@ -360,11 +384,6 @@ function showMap() {
   canvas.setAttribute("aria-label", `Map of ${count(names.length, "picture")}; the groups are listed below`);
   if (!laidOut) $("#map").append(make("p", { class: "muted" }, "For a map on which groups come apart, run ", make("code", { text: data.commands.map })));
 
-  const members = new Map();
-  groups.forEach((group, i) => (members.get(group) ?? members.set(group, []).get(group)).push(i));
-  const middle = (values, list) => [...list].map((i) => values[i]).sort((a, b) => a - b)[list.length >> 1];
-  const centres = [...members].map(([group, list]) => [group, middle(xs, list), middle(ys, list)]);
-
   const side = () => 0.94 * Math.min(canvas.clientWidth, canvas.clientHeight) * view.scale;
   const placeX = (x) => canvas.clientWidth / 2 + (x / 65535 - view.x) * side();
   const placeY = (y) => canvas.clientHeight / 2 - (y / 65535 - (1 - view.y)) * side();
@@ -377,7 +396,7 @@ function showMap() {
     context.clearRect(0, 0, width, height);
     const size = Math.min(7, (names.length > 5000 ? 2.5 : names.length > 1500 ? 4 : 5) * Math.sqrt(view.scale));
     for (const [group, list] of members) {
-      context.fillStyle = colourOf(group);
+      context.fillStyle = colours.get(group);
       context.globalAlpha = lit === null ? 0.75 : lit === group ? 1 : 0.08;
       for (const i of list) context.fillRect(placeX(xs[i]) - size / 2, placeY(ys[i]) - size / 2, size, size);
     }
@@ -506,7 +525,7 @@ function showMap() {
   const light = (group) => () => ((lit = group), redraw());
   for (const { number: group } of data.groups.slice(0, 300)) {
     const swatch = make("i", { "aria-hidden": "true" });
-    swatch.style.background = colourOf(group);
+    swatch.style.background = colours.get(group);
     const act = { onmouseenter: light(group), onfocus: light(group), onmouseleave: light(null), onblur: light(null) };
     const link = make("a", { href: `#group-${group}`, "aria-label": `Group ${group}`, onclick: (event) => (event.preventDefault(), visit(group)), ...act }, swatch, `${group}`);
     $("#legend").append(make("li", {}, link));
@@ -535,7 +554,7 @@ function showOverview() {
 function showFrame() {
   document.title = $("#title").textContent = lastPart(data.store);
   $("#subtitle").textContent = `fit ${data.fit.name}, ${data.fit.mode}`;
-  for (const section of document.querySelectorAll("main > section")) {
+  for (const section of document.querySelectorAll("main section")) {
     const title = $("h2", section)?.textContent ?? "Overview";
     $("#links").append(make("li", {}, make("a", { href: `#${section.id}`, text: title })));
   }
@@ -551,7 +570,7 @@ function showFrame() {
     },
     { rootMargin: "-30% 0px -69% 0px" },
   );
-  for (const section of document.querySelectorAll("main > section")) current.observe(section);
+  for (const section of document.querySelectorAll("main section")) current.observe(section);
 }
 
 const themes = [
