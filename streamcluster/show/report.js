@@ -286,8 +286,10 @@ function showFlags() {
 }
 
 function table(names, rows) {
-  const cells = (row) => row.map((value) => make("td", { class: typeof value === "number" ? "number" : "", text: typeof value === "number" ? number.format(value) : value }));
-  return make("table", {}, make("thead", {}, make("tr", {}, ...names.map((name) => make("th", { scope: "col", text: name })))), make("tbody", {}, ...rows.map((row) => make("tr", {}, ...cells(row)))));
+  const shown = (value) => (typeof value === "number" ? { class: "number", text: number.format(value) } : { text: value });
+  const heads = names.map((name, at) => make("th", { scope: "col", class: typeof rows[0][at] === "number" ? "number" : null, text: name }));
+  const lines = rows.map((row) => make("tr", {}, ...row.map((value) => make("td", shown(value)))));
+  return make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...lines));
 }
 
 function showRejects() {
@@ -564,8 +566,10 @@ function showFrame() {
     (entries) => {
       for (const { target, isIntersecting } of entries) {
         const link = $(`#links a[href="#${target.id}"]`);
-        if (isIntersecting) link.setAttribute("aria-current", "true");
-        else link.removeAttribute("aria-current");
+        if (isIntersecting) {
+          link.setAttribute("aria-current", "true");
+          $("#links").scrollLeft = link.offsetLeft - $("#links").offsetLeft - 40;
+        } else link.removeAttribute("aria-current");
       }
     },
     { rootMargin: "-30% 0px -69% 0px" },
