@@ -20,6 +20,7 @@ from benchmarks import (
     pca_speed,
     pipeline,
     quality,
+    report_page,
 )
 from benchmarks.report import write_section
 
@@ -34,6 +35,7 @@ PARTS: dict[str, Callable[[Path], list[str]]] = {
     "quality": quality.measure,
     "choose_k": choose_k.measure,
     "duplicates": duplicates.measure,
+    "report": report_page.measure,
 }
 
 

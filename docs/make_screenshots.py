@@ -17,8 +17,8 @@ from streamcluster.config import ReportSettings
 from streamcluster.jobs.report import report
 
 DOCS = Path(__file__).parent
-#: Name, width and height in CSS pixels, device pixels of each, and colours.
-SHOTS = (("report", 1280, 860, 1, "light"), ("report-phone", 390, 844, 2, "dark"))
+#: Name, what is at the top, width and height in CSS pixels, device pixels of each, and colours.
+SHOTS = (("report", "h1", 1280, 940, 1, "light"), ("report-phone", "#groups", 390, 844, 2, "dark"))
 
 
 def main(store: str) -> None:
@@ -26,15 +26,13 @@ def main(store: str) -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         page = os.path.join(folder, "report.html")
         report(ReportSettings(out=page, store=store))
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=["--no-sandbox"]
-        )
-        for name, width, height, scale, colours in SHOTS:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium") or shutil.which("google-chrome"))
+        for name, section, width, height, scale, colours in SHOTS:
             tab = browser.new_page(
                 viewport={"width": width, "height": height}, device_scale_factor=scale, color_scheme=colours
             )
             tab.goto(Path(page).as_uri())
-            tab.evaluate("document.querySelector('#map').scrollIntoView({behavior: 'instant'})")
+            tab.evaluate(f"document.querySelector('{section}').scrollIntoView({{behavior: 'instant'}})")
             tab.wait_for_timeout(500)
             tab.screenshot(path=DOCS / f"{name}.png")
         browser.close()

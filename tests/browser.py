@@ -1,6 +1,5 @@
 """A real browser for pages that open from disk; tests that need one are skipped where none is installed."""
 
-import os
 import shutil
 from contextlib import contextmanager
 
@@ -16,10 +15,8 @@ def browsing():
         pytest.skip("no Chromium or Chrome is installed")
     from playwright.sync_api import sync_playwright
 
-    # Chromium's sandbox refuses to work for root.
-    as_root = hasattr(os, "getuid") and os.getuid() == 0
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] if as_root else [])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM)
         try:
             yield browser
         finally:
