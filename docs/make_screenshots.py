@@ -18,7 +18,7 @@ from streamcluster.jobs.report import report
 
 DOCS = Path(__file__).parent
 #: Name, what is at the top, width and height in CSS pixels, device pixels of each, and colours.
-SHOTS = (("report", "h1", 1280, 940, 1, "light"), ("report-phone", "#groups", 390, 844, 2, "dark"))
+SHOTS = (("report", "h1", 1280, 905, 1, "light"), ("report-phone", "#groups", 390, 844, 2, "dark"))
 
 
 def main(store: str) -> None:

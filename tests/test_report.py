@@ -282,10 +282,11 @@ def test_every_picture_shows_and_only_when_it_is_near(tab, out):
     assert set(widths) == {16}
 
 
-def test_hostile_names_are_text(tab):
+def test_hostile_names_are_text(tab, curated):
     scroll_through(tab)
     assert tab.locator("main b:not(.card b), main script, main i:not([aria-hidden]):not(.share i)").count() == 0
     assert tab.locator("#flags h3").all_text_contents() == FLAGS
+    assert tab.title() == tab.inner_text("#title") == curated.name
     assert HOSTILE_REASON in tab.locator("#rejects").text_content()
     if names := hostile_names():
         tab.fill("#filter", names[0].lower())
@@ -346,6 +347,13 @@ def test_a_path_is_copied_as_it_is(browser, out):
     assert copied == data["pictures"][data["groups"][0]["central"][0]]["path"]
     assert complaints == []
     context.close()
+
+
+def test_an_address_leads_to_a_group(browser, out):
+    tab = browser.new_page()
+    tab.goto(f"{out.as_uri()}#group-2")
+    tab.wait_for_function("document.activeElement.id === 'group-2'")
+    tab.close()
 
 
 def test_the_kept_one_of_duplicates_is_marked(tab):

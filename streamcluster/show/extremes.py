@@ -63,10 +63,12 @@ def survey_groups(parts: Iterable[Labelled], n_groups: int, per_group: int) -> l
         sizes += np.bincount(labels, minlength=n_groups)
         sums += np.bincount(labels, weights=distances, minlength=n_groups)
         nearest.add(rows, labels, distances)
-        farthest.add(rows, labels, -distances)
+        # Turned round in both, the order is that of the nearest backwards, and equal distances bring no row twice.
+        farthest.add(-rows, labels, -distances)
     with np.errstate(invalid="ignore"):
         spreads = sums / sizes
-    central, outlying = nearest.by_group(n_groups), farthest.by_group(n_groups)
+    central = nearest.by_group(n_groups)
+    outlying = [[-row for row in rows] for rows in farthest.by_group(n_groups)]
     half = per_group - per_group // 2
     return [
         Group(i, size, spread, *((central[i], []) if size <= per_group else (central[i][:half], outlying[i])))

@@ -386,14 +386,17 @@ function showMap() {
   canvas.setAttribute("aria-label", `Map of ${count(names.length, "picture")}; the groups are listed below`);
   if (!laidOut) $("#map").append(make("p", { class: "muted" }, "For a map on which groups come apart, run ", make("code", { text: data.commands.map })));
 
-  const side = () => 0.94 * Math.min(canvas.clientWidth, canvas.clientHeight) * view.scale;
-  const placeX = (x) => canvas.clientWidth / 2 + (x / 65535 - view.x) * side();
-  const placeY = (y) => canvas.clientHeight / 2 - (y / 65535 - (1 - view.y)) * side();
+  // Asked for at each point, the canvas's size would take longer than the drawing.
+  let [width, height] = [canvas.clientWidth, canvas.clientHeight];
+  const side = () => 0.94 * Math.min(width, height) * view.scale;
+  const placeX = (x) => width / 2 + (x / 65535 - view.x) * side();
+  const placeY = (y) => height / 2 - (y / 65535 - (1 - view.y)) * side();
 
   function draw() {
     const ratio = window.devicePixelRatio || 1;
-    const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
-    if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+    [width, height] = [canvas.clientWidth, canvas.clientHeight];
+    const [across, down] = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (canvas.width !== across || canvas.height !== down) [canvas.width, canvas.height] = [across, down];
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
     const size = Math.min(7, (names.length > 5000 ? 2.5 : names.length > 1500 ? 4 : 5) * Math.sqrt(view.scale));
@@ -458,8 +461,8 @@ function showMap() {
     redraw();
     if (i < 0) return;
     const [x, y] = [placeX(xs[i]), placeY(ys[i])];
-    tip.style.left = `${x + 140 > canvas.clientWidth ? x - 136 : x + 12}px`;
-    tip.style.top = `${Math.max(6, Math.min(y - 60, canvas.clientHeight - 200))}px`;
+    tip.style.left = `${x + 140 > width ? x - 136 : x + 12}px`;
+    tip.style.top = `${Math.max(6, Math.min(y - 60, height - 200))}px`;
     $("p", tip).textContent = `Group ${groups[i]} · ${names[i]}`;
     const small = $("canvas", tip).getContext("2d");
     small.clearRect(0, 0, 96, 96);
@@ -649,4 +652,6 @@ document.addEventListener("keydown", (event) => {
     if (open.length) visit(open[Math.min(Math.max(next, 0), open.length - 1)]);
   }
 });
+const asked = location.hash.match(/^#group-(\d+)$/);
+if (asked) visit(Number(asked[1]));
 document.documentElement.dataset.ready = "true";
