@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: demo test check bench picture format clean
+.PHONY: demo test check bench picture screenshots format clean
 
 # The main job on real pictures that come with scikit-learn: no download.
 demo: $(VENV)/installed
@@ -30,6 +30,10 @@ bench: $(VENV)/developing
 
 picture: demo
 	$(BIN)/python docs/make_picture.py demo/digits.zarr
+
+screenshots: demo $(VENV)/developing
+	$(BIN)/streamcluster duplicates --store demo/digits.zarr --quiet
+	$(BIN)/python docs/make_screenshots.py demo/digits.zarr
 
 clean:
 	rm -rf $(VENV) demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -21,6 +21,7 @@ from benchmarks import (
     pca_speed,
     pipeline,
     quality,
+    report_page,
 )
 from benchmarks.report import write_section
 
@@ -36,6 +37,7 @@ PARTS: dict[str, Callable[[Path], list[str]]] = {
     "choose_k": choose_k.measure,
     "duplicates": duplicates.measure,
     "flags": flags.measure,
+    "report": report_page.measure,
 }
 
 

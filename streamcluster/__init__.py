@@ -7,8 +7,8 @@
     sc.export(sc.ExportSettings(store="faces.zarr", dest="faces-grouped"))
 
 Each function takes its settings, returns a frozen report, prints nothing, and raises a `StreamclusterError` whose
-message says what to do. Each also takes, by name, a progress reporter, and `ingest`, `fit`, `duplicates`, `plot`,
-`export` and `run` an executor.
+message says what to do. Each also takes, by name, a progress reporter, and `ingest`, `fit`, `duplicates`, `export`,
+`plot`, `report` and `run` an executor.
 Names are imported when they are first used.
 """
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         FitSettings,
         IngestSettings,
         PlotSettings,
+        ReportSettings,
         RunSettings,
         StatusSettings,
         run_settings,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from streamcluster.jobs.fit import FitReport, fit
     from streamcluster.jobs.ingest import IngestReport, ingest
     from streamcluster.jobs.plot import PlotReport, plot
+    from streamcluster.jobs.report import PageReport, report
     from streamcluster.jobs.run import RunReport, run
     from streamcluster.jobs.status import StatusReport, status
     from streamcluster.runtime.execution import Executor
@@ -51,6 +53,7 @@ _HOMES = {
         "FitSettings",
         "IngestSettings",
         "PlotSettings",
+        "ReportSettings",
         "RunSettings",
         "StatusSettings",
         "run_settings",
@@ -62,6 +65,7 @@ _HOMES = {
     "jobs.fit": ("FitReport", "fit"),
     "jobs.ingest": ("IngestReport", "ingest"),
     "jobs.plot": ("PlotReport", "plot"),
+    "jobs.report": ("PageReport", "report"),
     "jobs.run": ("RunReport", "run"),
     "jobs.status": ("StatusReport", "status"),
     "runtime.execution": ("Executor",),

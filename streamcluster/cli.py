@@ -322,6 +322,12 @@ _command(
     "Draw a fit: explained variance, scatter of the scores, a map of all pictures, the groups and their tree.",
 )
 _command(
+    "report",
+    config.ReportSettings,
+    "streamcluster report faces.html --store faces.zarr",
+    "Write one HTML file that shows groups, duplicates, suspects, rejects and a map, and opens with no network.",
+)
+_command(
     "status",
     config.StatusSettings,
     "streamcluster status --store faces.zarr",

@@ -222,7 +222,7 @@ def takes_many(kind: Any) -> bool:
 
 
 #: Settings that the command line takes by their place, and what it calls them.
-ARGUMENTS = {"sources": "SOURCE", "dest": "DEST", "directory": "DIR", "out_dir": "OUT_DIR"}
+ARGUMENTS = {"sources": "SOURCE", "dest": "DEST", "directory": "DIR", "out_dir": "OUT_DIR", "out": "OUT"}
 
 
 def option_name(field: str) -> str:
@@ -576,6 +576,18 @@ class PlotSettings(JobSettings, frozen=True, kw_only=True):
     out_dir: Annotated[str, _about("Folder to write the figures into; made if it is not there.", metavar="OUT_DIR")]
     fit: Annotated[str, _about("Plot this fit instead of the current one.", metavar="NAME")] | None = None
     force: Annotated[bool, _about("Write into a folder that holds other files, over those of the same name.")] = False
+
+
+class ReportSettings(JobSettings, frozen=True, kw_only=True):
+    """Settings of `report`."""
+
+    out: Annotated[str, _about("HTML file to write.", metavar="OUT")]
+    fit: Annotated[str, _about("Show this fit instead of the current one.", metavar="NAME")] | None = None
+    per_group: Annotated[
+        int,
+        _about("Pictures of each group, half of them the most central and half the most outlying.", ge=1, le=1000),
+    ] = 24
+    force: Annotated[bool, _about("Write over an older report.")] = False
 
 
 class StatusSettings(Settings, frozen=True, kw_only=True):

@@ -271,6 +271,18 @@ def _plot_lines(report: Any) -> list[str]:
     return [f"{report.out_dir}: {drawn}", f"  {', '.join(names)}, each as PNG and SVG"]
 
 
+def _report_lines(report: Any) -> list[str]:
+    found = [f"{count(report.groups, 'group')}", f"{report.rejected:,} rejected"]
+    found += [f"{n:,} {what}" for n, what in ((report.duplicates, "duplicates"), (report.suspects, "suspects")) if n]
+    missing = [("duplicates", report.duplicates), ("junk", report.suspects)]
+    return [
+        f"{report.path}: {format_bytes(report.bytes)}, {report.shown:,} of {count(report.pictures, 'picture')} shown, "
+        f"{count(report.points, 'point')} on the map",
+        f"  {', '.join(found)} (fit {report.fit})",
+        *(f"  not looked for yet: {name}; run streamcluster {name}" for name, number in missing if number is None),
+    ]
+
+
 def _status_lines(report: Any) -> list[str]:
     lines = [
         f"{report.store}: {count(report.live, 'picture')}, thumbnails of {report.image_size} pixels",
@@ -331,6 +343,7 @@ _SUMMARIES: dict[str, Callable[[Any], list[str]]] = {
     "DuplicatesReport": _duplicates_lines,
     "ExportReport": _export_lines,
     "PlotReport": _plot_lines,
+    "PageReport": _report_lines,
     "StatusReport": _status_lines,
     "RunReport": _run_lines,
     "DemoReport": lambda report: [f"{count(report.pictures, 'picture')} in {report.directory}"],

@@ -25,7 +25,7 @@ DOORS = {
     "sklearn": {"learn", "jobs.demo"},
     "scipy": {"learn"},
     "dask": {"runtime.execution", "learn.kmeans", "jobs.fit"},
-    "cv2": {"sources.decode", "sources.measure", "learn.features", "learn.eigenimages", "jobs.demo"},
+    "cv2": {"sources.decode", "sources.measure", "learn.features", "learn.eigenimages", "show.encode", "jobs.demo"},
     "simplejpeg": {"sources.decode"},
     "distributed": {"runtime.execution"},
     "filelock": {"runtime.locks"},

@@ -15,6 +15,7 @@ JOBS = {
     "export": config.ExportSettings,
     "duplicates": config.DuplicatesSettings,
     "plot": config.PlotSettings,
+    "report": config.ReportSettings,
     "status": config.StatusSettings,
     "demo": config.DemoSettings,
 }

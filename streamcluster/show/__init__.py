@@ -1,1 +1,1 @@
-"""Figures of what a fit found."""
+"""What a person looks at: figures, and a page of groups, findings and plots."""
