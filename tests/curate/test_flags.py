@@ -67,6 +67,7 @@ KNOWN = {
     "of low contrast": (faded(PHOTO, 100, 150), {}, ""),
     "out of focus": (cv2.GaussianBlur(PHOTO, (0, 0), 5), {}, "blurred"),
     "out of focus, of low contrast": (cv2.GaussianBlur(faded(PHOTO, 60, 180), (0, 0), 5), {}, "blurred"),
+    "faint": (plain(130, 100, 70) + np.linspace(0, 12, 200).astype(np.uint8)[:, None], {}, ""),
     "blue": (plain(70, 130, 220), {}, "low_information"),
     "black": (plain(0, 0, 0), {}, "dark|low_information|grey"),
     "white": (plain(255, 255, 255), {}, "bright|low_information|grey"),
