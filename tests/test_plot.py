@@ -22,8 +22,21 @@ from streamcluster.errors import (
 from streamcluster.jobs.plot import FILES
 from streamcluster.learn import map as pictures_map
 from streamcluster.runtime.progress import Progress
+from streamcluster.show import plots
 
 N = 60
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """Have figures made, but no pictures of them, which take seconds; a test that looks at these undoes it."""
+
+    def encode(draw):
+        draw()
+        return dict.fromkeys(plots.ENDINGS, plots.MARK.encode())
+
+    monkeypatch.setattr(plots, "encode", encode)
+    return monkeypatch
 
 
 @pytest.fixture
@@ -70,7 +83,8 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_every_figure_is_written_and_the_map_is_in_the_store(fitted):
+def test_every_figure_is_written_and_the_map_is_in_the_store(fitted, undrawn):
+    undrawn.undo()
     report = draw(fitted)
     assert (report.fit, report.pictures, report.clusters) == ("0001", N, 4)
     assert sorted(path.name for path in (fitted / "plots").iterdir()) == sorted(FILES) == sorted(report.files)

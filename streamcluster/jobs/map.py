@@ -14,7 +14,7 @@ from streamcluster.runtime.digests import digest_of, key_of
 from streamcluster.runtime.execution import Executor, using
 from streamcluster.runtime.memory import room_bytes
 from streamcluster.runtime.progress import Progress
-from streamcluster.store.collection import CollectionWriter
+from streamcluster.store.collection import Collection, CollectionWriter
 from streamcluster.store.findings import Findings
 from streamcluster.store.fits import Fit
 from streamcluster.store.table import COLUMN_ROWS
@@ -84,7 +84,7 @@ def bring_map_up_to_date(
     return made
 
 
-def grouped_rows(collection: CollectionWriter, fit: Fit) -> NDArray[np.bool_]:
+def grouped_rows(collection: Collection, fit: Fit) -> NDArray[np.bool_]:
     """Return bool (N,): which rows are live and in a group of a fit."""
     shown = collection.live_rows()
     labels = fit.labels()
@@ -93,7 +93,7 @@ def grouped_rows(collection: CollectionWriter, fit: Fit) -> NDArray[np.bool_]:
     return shown
 
 
-def _key(collection: CollectionWriter, fit: Fit, shown: NDArray[np.bool_]) -> str:
+def _key(collection: Collection, fit: Fit, shown: NDArray[np.bool_]) -> str:
     """Return what stands for the scores that are shown: the space they lie in, and the rows."""
     space = [fit.array(name) for name in ("feature_scale", "mean", "explained_variance", "components")]
     digest = digest_of(b"".join(array.tobytes() for array in space)).hex()

@@ -34,9 +34,10 @@ FIGURES: Final = ("variance", "scatter2d", "scatter3d", "map", "groups", "eigeni
 FILES: Final = tuple(f"{name}.{ending}" for name in FIGURES for ending in plots.ENDINGS)
 #: Bytes at the start of a file among which its mark is.
 HEAD_BYTES: Final = 4096
-#: Memory a row: labels, distances, places, which are shown and in what order. And of drawing, with matplotlib loaded.
+#: Memory a row: labels, distances, places, which are shown and in what order. And of drawing: 60 MiB
+#: were measured.
 ROW_BYTES: Final = 64
-DRAWING_BYTES: Final = 160 * MIB
+DRAWING_BYTES: Final = 96 * MIB
 
 
 @dataclass(frozen=True, slots=True)

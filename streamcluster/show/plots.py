@@ -50,6 +50,7 @@ STYLE: Final[Any] = {
     "figure.facecolor": "white",
     "font.size": 9,
     "grid.color": "#e4e4e4",
+    "image.composite_image": False,
     "legend.frameon": False,
     "svg.hashsalt": MARK,
 }
@@ -106,6 +107,7 @@ def encode(draw: Callable[[], Figure]) -> dict[str, bytes]:
             buffer = BytesIO()
             figure.savefig(buffer, format=ending, dpi=DPI, metadata=metadata[ending])
             files[ending] = buffer.getvalue()
+            figure.set_layout_engine("none")  # the first file's holds for the others
     return files
 
 
@@ -325,22 +327,27 @@ def draw_eigenimages(found: Eigenimages | None, ratio: NDArray[np.float64], feat
 
 def _draw_sheet(pictures: NDArray[np.uint8], captions: Sequence[str], title: str, columns: int) -> Figure:
     """Draw pictures, uint8 (n, h, w, 3), row by row in thin frames, each with a caption of a line or two below."""
+    from matplotlib.image import AxesImage
     from matplotlib.patches import Rectangle
 
     n, height, width = pictures.shape[:3]
-    rows = -(-n // columns)
     n_lines = max(caption.count("\n") + 1 for caption in captions)
-    gap_x, gap_y = max(2, round(0.2 * height)), max(2, round((0.06 + 0.17 * n_lines) * height))
-    canvas = np.full((rows * (height + gap_y), columns * (width + gap_x), 3), 255, np.uint8)
+    step_x, step_y = width + 0.2 * height, height * (1.06 + 0.17 * n_lines)
+    across, down = min(n, columns) * step_x, -(-n // columns) * step_y
     inches = TILE_INCHES / height
-    figure = _figure(max(canvas.shape[1] * inches, 6.5), canvas.shape[0] * inches + 0.6)
+    figure = _figure(max(across * inches, 6.5), down * inches + 0.6)
     axes = figure.subplots()
     for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        y, x = i // columns * (height + gap_y), i % columns * (width + gap_x)
-        canvas[y : y + height, x : x + width] = picture
-        axes.add_patch(Rectangle((x - 0.5, y - 0.5), width, height, fill=False, edgecolor=OTHERS, linewidth=0.6))
-        axes.text(x, y + 1.03 * height, caption, fontsize=7.5, va="top")
-    axes.imshow(canvas, interpolation="nearest")
+        y, x = i // columns * step_y, i % columns * step_x
+        # One image for all of them would be taken to the size of the figure in 64 bits a channel.
+        image = AxesImage(axes, extent=(x, x + width, y + height, y), interpolation="none")
+        image.set_data(picture)
+        axes.add_image(image)
+        axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=OTHERS, linewidth=0.6))
+        axes.text(x, y + 1.04 * height, caption, fontsize=7.5, va="top")
+    axes.set_xlim(0, across)
+    axes.set_ylim(down, 0)
+    axes.set_aspect("equal", anchor="NW")
     axes.axis("off")
     axes.set_title(title)
     return figure

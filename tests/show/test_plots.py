@@ -52,12 +52,17 @@ def check(draw, least=300):
     return files
 
 
-@pytest.mark.parametrize("k", [1, 2, 50, 130])
-def test_scatters_of_any_number_of_groups(k):
+@pytest.mark.parametrize("k", [1, 50])
+@pytest.mark.parametrize("draw", [plots.draw_scatter, plots.draw_scatter_3d])
+def test_scatters(draw, k):
     points, sizes = points_of(k)
-    check(lambda: plots.draw_scatter(points, sizes, ratio_of(5), "plain"))
-    check(lambda: plots.draw_scatter_3d(points, sizes, ratio_of(5), "plain"))
-    check(lambda: plots.draw_map(points, sizes))
+    check(lambda: draw(points, sizes, ratio_of(5), "plain"))
+
+
+def test_a_map_is_small_however_many_points():
+    points, sizes = points_of(5, n=plots.MOST_POINTS)
+    files = check(lambda: plots.draw_map(points, sizes))
+    assert max(map(len, files.values())) < 1 << 20
 
 
 @pytest.mark.parametrize("k", [1, 50, 100])
@@ -65,7 +70,7 @@ def test_scatters_of_any_number_of_groups(k):
 def test_the_legend_names_each_group_beside_the_axes(k, draw):
     points, sizes = points_of(k, n=5000)
     figure = plots.draw_map(points, sizes) if draw == "map" else plots.draw_scatter(points, sizes, ratio_of(5), "plain")
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [f"{i}  ({n:,})" for i, n in enumerate(sizes)]
     box = legend.get_window_extent()
@@ -103,7 +108,6 @@ def test_the_colour_blind_tell_the_colours_apart(lack):
 def test_a_fit_with_one_component():
     points, sizes = points_of(3)
     check(lambda: plots.draw_scatter(points, sizes, ratio_of(1), "plain"))
-    check(lambda: plots.draw_scatter_3d(points, sizes, ratio_of(1), "plain"))
     check(lambda: plots.draw_variance(ratio_of(1), None))
 
 
@@ -115,7 +119,7 @@ def test_the_chosen_number_of_components_is_marked():
     check(lambda: plots.draw_variance(ratio_of(100), 0.9))
 
 
-@pytest.mark.parametrize("k", [1, 2, 50, 100])
+@pytest.mark.parametrize("k", [1, 2, 50])
 def test_groups_and_their_tree(k):
     check(lambda: plots.draw_groups(pictures_of(k), k), least=150)
     check(lambda: plots.draw_tree(tree_of(k), pictures_of(k), k), least=150)
@@ -138,9 +142,9 @@ def test_leaves_of_the_tree_do_not_cross():
     assert [line[0][1] for line in lines] == tree[:, 2].tolist()
 
 
-@pytest.mark.parametrize("features", ["rgb", "color", "onnx"])
+@pytest.mark.parametrize("features", ["color", "onnx"])
 def test_eigenimages(features):
-    n_features = {"rgb": 768, "color": 2000, "onnx": 32}[features]
+    n_features = {"color": 2000, "onnx": 32}[features]
     components = np.linalg.qr(np.random.default_rng(0).normal(size=(n_features, 20)))[0].T.astype(np.float32)
     found = eigenimages(features, 16, np.ones(n_features, np.float32), np.full(n_features, 0.5), components)
     check(lambda: plots.draw_eigenimages(found, ratio_of(20), features), least=150)
