@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -18,7 +19,9 @@ from streamcluster.errors import (
     NoPicturesError,
     StoreNotFoundError,
 )
+from streamcluster.runtime.paths import decode_path
 from streamcluster.runtime.progress import Progress
+from streamcluster.show import report as shown
 from streamcluster.store.collection import open_collection, open_for_writing
 
 HOSTILE = [
@@ -57,8 +60,6 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def curated(store, tmp_path_factory):
     """The same store with findings of every kind: three duplicates, two suspects, two flags, a map."""
-    import shutil
-
     path = tmp_path_factory.mktemp("curated") / "it's a <store>.zarr" if sys.platform != "win32" else store
     if path != store:
         shutil.copytree(store, path)
@@ -115,15 +116,9 @@ def test_groups_have_their_nearest_and_farthest_pictures(store, tmp_path):
         assert group["size"] == len(members) > 6
         assert group["spread"] == pytest.approx(distances[members].mean(), abs=1e-4)
         shown = [[data["pictures"][place]["path"] for place in group[half]] for half in ("central", "outlying")]
-        real = [sc_path(paths[row]) for row in ordered]
+        real = [decode_path(paths[row]) for row in ordered]
         assert shown == [real[:3], real[:-4:-1]]
     assert report.shown == len(data["pictures"]) == 6 * GROUPS
-
-
-def sc_path(stored):
-    from streamcluster.runtime.paths import decode_path
-
-    return decode_path(stored)
 
 
 def test_a_group_without_more_pictures_than_asked_for_shows_all_once(store, tmp_path):
@@ -215,8 +210,6 @@ def test_a_stop_writes_nothing(store, tmp_path):
 
 
 def test_pictures_that_came_or_went_since_are_told(store, tmp_path):
-    import shutil
-
     copy = tmp_path / "s.zarr"
     shutil.copytree(store, copy)
     n_known = 20
@@ -445,8 +438,6 @@ def test_one_group_and_nothing_but_duplicates(browser, tmp_path):
 
 
 def test_it_stays_small_with_more_groups_than_can_have_all_their_pictures(store, tmp_path, monkeypatch):
-    from streamcluster.show import report as shown
-
     monkeypatch.setattr(shown, "GROUP_PIXELS", 4 * GROUPS * 16**2)
     assert write(store, tmp_path / "r.html").shown == 4 * GROUPS
     monkeypatch.setattr(shown, "GROUP_PIXELS", 1)

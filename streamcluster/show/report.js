@@ -10,7 +10,9 @@ const decimals = (value, n = 2) => (value === null ? "–" : value.toFixed(n));
 
 function make(tag, properties = {}, ...children) {
   const svg = ["svg", "rect", "path", "line", "text", "title", "a:svg"].includes(tag);
-  const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag.replace(":svg", "")) : document.createElement(tag);
+  const made = svg
+    ? document.createElementNS("http://www.w3.org/2000/svg", tag.replace(":svg", ""))
+    : document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (name === "text") made.textContent = value;
     else if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
@@ -41,7 +43,13 @@ function thumb(list, at, { caption = null, kept = false } = {}) {
   const image = make("img", { alt: "", width: data.side, height: data.side, "data-place": list[at] });
   const button = make(
     "button",
-    { type: "button", class: kept ? "thumb kept" : "thumb", "aria-label": `Enlarge ${name}`, title: picture.shown, onclick: () => enlarge(list, at) },
+    {
+      type: "button",
+      class: kept ? "thumb kept" : "thumb",
+      "aria-label": `Enlarge ${name}`,
+      title: picture.shown,
+      onclick: () => enlarge(list, at),
+    },
     image,
   );
   if (caption !== null) button.append(make("small", { text: caption }));
@@ -49,7 +57,8 @@ function thumb(list, at, { caption = null, kept = false } = {}) {
   return button;
 }
 
-const thumbs = (list, captions = []) => make("div", { class: "thumbs" }, ...list.map((_, at) => thumb(list, at, captions[at])));
+const thumbs = (list, captions = []) =>
+  make("div", { class: "thumbs" }, ...list.map((_, at) => thumb(list, at, captions[at])));
 
 // --- enlarged
 
@@ -72,12 +81,21 @@ function enlarge(list, at) {
     ["Group", picture.group === null ? "none yet" : groupLink(picture.group)],
     ["Distance", decimals(picture.distance, 3)],
     ["Pixels", `${number.format(picture.width)} × ${number.format(picture.height)}`],
-    ["File", picture.size < 1024 ? `${picture.size} B` : picture.size < 1048576 ? `${(picture.size / 1024).toFixed(1)} KiB` : `${(picture.size / 1048576).toFixed(1)} MiB`],
+    [
+      "File",
+      picture.size < 1024
+        ? `${picture.size} B`
+        : picture.size < 1048576
+          ? `${(picture.size / 1024).toFixed(1)} KiB`
+          : `${(picture.size / 1048576).toFixed(1)} MiB`,
+    ],
   ];
   if (picture.junk !== null) facts.push(["Junk score", decimals(picture.junk)]);
   const flags = (data.flags ?? []).filter((_, bit) => (picture.flags >> bit) & 1).map((flag) => flag.name);
   if (flags.length) facts.push(["Flags", flags.join(", ")]);
-  $(".facts", dialog).replaceChildren(...facts.map(([name, value]) => make("div", {}, make("dt", { text: name }), make("dd", {}, value))));
+  $(".facts", dialog).replaceChildren(
+    ...facts.map(([name, value]) => make("div", {}, make("dt", { text: name }), make("dd", {}, value))),
+  );
   for (const step of dialog.querySelectorAll(".step")) step.disabled = !(at + Number(step.dataset.step) in list);
   if (!dialog.open) dialog.showModal();
 }
@@ -106,10 +124,17 @@ async function copyPath() {
 dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 $(".close", dialog).addEventListener("click", () => dialog.close());
 $(".copy", dialog).addEventListener("click", copyPath);
-for (const button of dialog.querySelectorAll(".step")) button.addEventListener("click", () => step(Number(button.dataset.step)));
+for (const button of dialog.querySelectorAll(".step"))
+  button.addEventListener("click", () => step(Number(button.dataset.step)));
 dialog.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const acts = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), Home: () => step(-Infinity), End: () => step(Infinity), c: copyPath };
+  const acts = {
+    ArrowLeft: () => step(-1),
+    ArrowRight: () => step(1),
+    Home: () => step(-Infinity),
+    End: () => step(Infinity),
+    c: copyPath,
+  };
   if (!(event.key in acts)) return;
   event.preventDefault();
   acts[event.key]();
@@ -122,11 +147,17 @@ function unpack(text, Kind) {
   return new Kind(bytes.buffer);
 }
 
-const [xs, ys, groups] = [unpack(data.map.x, Uint16Array), unpack(data.map.y, Uint16Array), unpack(data.map.groups, Int32Array)];
+const [xs, ys, groups] = [
+  unpack(data.map.x, Uint16Array),
+  unpack(data.map.y, Uint16Array),
+  unpack(data.map.groups, Int32Array),
+];
 const members = new Map(data.groups.map((group) => [group.number, []]));
 groups.forEach((group, i) => members.get(group).push(i));
 const middle = (values, list) => list.map((i) => values[i]).sort((a, b) => a - b)[list.length >> 1];
-const centres = [...members].filter(([, list]) => list.length).map(([group, list]) => [group, middle(xs, list), middle(ys, list)]);
+const centres = [...members]
+  .filter(([, list]) => list.length)
+  .map(([group, list]) => [group, middle(xs, list), middle(ys, list)]);
 
 // Okabe & Ito (2008), Color Universal Design, without black and with a yellow that white paper shows.
 const palette = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800"];
@@ -150,11 +181,22 @@ const colours = colourGroups();
 // --- groups
 
 const cards = new Map();
-const groupLink = (group) => make("a", { href: `#group-${group}`, text: `Group ${group}`, onclick: (event) => (event.preventDefault(), visit(group)) });
+const groupLink = (group) =>
+  make("a", {
+    href: `#group-${group}`,
+    text: `Group ${group}`,
+    onclick: (event) => (event.preventDefault(), visit(group)),
+  });
 const measure = (name, value) => make("div", {}, make("dt", { text: name }), make("dd", { text: value }));
 
 function groupCard(group) {
-  const facts = make("dl", {}, measure("pictures", number.format(group.size)), measure("share", percent(group.size / grouped)), measure("spread", decimals(group.spread, 3)));
+  const facts = make(
+    "dl",
+    {},
+    measure("pictures", number.format(group.size)),
+    measure("share", percent(group.size / grouped)),
+    measure("spread", decimals(group.spread, 3)),
+  );
   if (group.junk !== null) facts.append(measure("junk", decimals(group.junk)));
   const share = make("i");
   share.style.width = `${(100 * group.size) / Math.max(1, largest)}%`;
@@ -164,7 +206,8 @@ function groupCard(group) {
   const halves = make("div", { class: group.outlying.length ? "halves" : "halves one" });
   const about = group.size > group.central.length ? "Most central" : "All, the most central first";
   if (group.central.length) halves.append(make("div", {}, make("p", { text: about }), thumbs(group.central)));
-  if (group.outlying.length) halves.append(make("div", {}, make("p", { text: "Most outlying" }), thumbs(group.outlying)));
+  if (group.outlying.length)
+    halves.append(make("div", {}, make("p", { text: "Most outlying" }), thumbs(group.outlying)));
   return make(
     "article",
     { id: `group-${group.number}`, tabindex: "-1", "aria-labelledby": `group-${group.number}-name` },
@@ -209,12 +252,18 @@ function sortGroups() {
 // --- filter: [element, what it is found by, its group] of everything that can be hidden
 
 const filtered = [];
-const foundBy = (list) => list.map((place) => data.pictures[place].shown).join("\n").toLowerCase();
+const foundBy = (list) =>
+  list
+    .map((place) => data.pictures[place].shown)
+    .join("\n")
+    .toLowerCase();
 
 function applyFilter() {
   const terms = $("#filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   for (const { element, text, groups } of filtered) {
-    element.hidden = !terms.every((term) => (/^#\d+$/.test(term) ? groups.includes(Number(term.slice(1))) : text.includes(term)));
+    element.hidden = !terms.every((term) =>
+      /^#\d+$/.test(term) ? groups.includes(Number(term.slice(1))) : text.includes(term),
+    );
   }
   const shown = data.groups.filter((group) => !cards.get(group.number).hidden).length;
   const all = count(data.groups.length, "group");
@@ -222,7 +271,9 @@ function applyFilter() {
   for (const section of ["duplicates", "suspects", "flags", "rejects"]) {
     const list = $(`#${section} .list`);
     const items = filtered.filter(({ element }) => list.contains(element));
-    const none = $(".none", list) ?? list.appendChild(make("p", { class: "none muted", text: "Nothing here matches the filter." }));
+    const none =
+      $(".none", list) ??
+      list.appendChild(make("p", { class: "none muted", text: "Nothing here matches the filter." }));
     none.hidden = !items.length || items.some(({ element }) => !element.hidden);
   }
   return `${number.format(shown)} of ${all} shown`;
@@ -235,7 +286,15 @@ function tell(text) {
 // --- findings
 
 function missing(section, kind, what) {
-  $(`#${section} .list`).append(make("p", { class: "note" }, `${what} Run `, make("code", { text: data.commands[kind] }), " and then report again."));
+  $(`#${section} .list`).append(
+    make(
+      "p",
+      { class: "note" },
+      `${what} Run `,
+      make("code", { text: data.commands[kind] }),
+      " and then report again.",
+    ),
+  );
 }
 
 const unseen = (found) => (found.unseen ? `; ${count(found.unseen, "picture")} came later and were not looked at` : "");
@@ -248,18 +307,30 @@ function showDuplicates() {
       `${found.shown.length < found.groups ? `the ${found.shown.length} largest groups` : "all"} shown${unseen(found)}`
     : `none among the pictures${unseen(found)}`;
   for (const group of found.shown) {
-    const captions = group.pictures.map((_, at) => (at ? { caption: decimals(group.differences[at - 1]) } : { caption: "kept", kept: true }));
-    const card = make("article", { "aria-label": `${count(group.size, "look-alike")}` }, thumbs(group.pictures, captions));
+    const captions = group.pictures.map((_, at) =>
+      at ? { caption: decimals(group.differences[at - 1]) } : { caption: "kept", kept: true },
+    );
+    const card = make(
+      "article",
+      { "aria-label": `${count(group.size, "look-alike")}` },
+      thumbs(group.pictures, captions),
+    );
     const rest = group.size - group.pictures.length;
     if (rest) $(".thumbs", card).append(make("span", { class: "more", text: `and ${number.format(rest)} more` }));
     $("#duplicates .list").append(card);
-    filtered.push({ element: card, text: foundBy(group.pictures), groups: group.pictures.map((place) => data.pictures[place].group) });
+    filtered.push({
+      element: card,
+      text: foundBy(group.pictures),
+      groups: group.pictures.map((place) => data.pictures[place].group),
+    });
   }
 }
 
 function singles(list, captions) {
   const row = thumbs(list, captions);
-  [...row.children].forEach((element, at) => filtered.push({ element, text: foundBy([list[at]]), groups: [data.pictures[list[at]].group] }));
+  [...row.children].forEach((element, at) =>
+    filtered.push({ element, text: foundBy([list[at]]), groups: [data.pictures[list[at]].group] }),
+  );
   return row;
 }
 
@@ -272,7 +343,9 @@ function showSuspects() {
     `${found.shown.length < found.total ? `; the ${found.shown.length} likeliest shown` : ""}${unseen(found)}`;
   if (!found.shown.length) return;
   const captions = found.shown.map((place) => ({ caption: decimals(data.pictures[place].junk) }));
-  $("#suspects .list").append(make("article", { "aria-label": "Suspects, the likeliest first" }, singles(found.shown, captions)));
+  $("#suspects .list").append(
+    make("article", { "aria-label": "Suspects, the likeliest first" }, singles(found.shown, captions)),
+  );
 }
 
 function showFlags() {
@@ -280,28 +353,41 @@ function showFlags() {
   const raised = data.flags.filter((flag) => flag.total);
   $("#flags .muted").textContent = raised.length ? "what a picture's thumbnail and file tell" : "no picture has one";
   for (const flag of raised) {
-    const title = make("div", { class: "title" }, make("h3", { text: flag.name }), make("span", { class: "muted", text: count(flag.total, "picture") }));
+    const title = make(
+      "div",
+      { class: "title" },
+      make("h3", { text: flag.name }),
+      make("span", { class: "muted", text: count(flag.total, "picture") }),
+    );
     $("#flags .list").append(make("article", { "aria-label": flag.name }, title, singles(flag.shown)));
   }
 }
 
 function table(names, rows) {
-  const shown = (value) => (typeof value === "number" ? { class: "number", text: number.format(value) } : { text: value });
-  const heads = names.map((name, at) => make("th", { scope: "col", class: typeof rows[0][at] === "number" ? "number" : null, text: name }));
+  const shown = (value) =>
+    typeof value === "number" ? { class: "number", text: number.format(value) } : { text: value };
+  const heads = names.map((name, at) =>
+    make("th", { scope: "col", class: typeof rows[0][at] === "number" ? "number" : null, text: name }),
+  );
   const lines = rows.map((row) => make("tr", {}, ...row.map((value) => make("td", shown(value)))));
   return make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...lines));
 }
 
 function showRejects() {
   const { total, reasons, shown } = data.rejects;
-  $("#rejects .muted").textContent = total ? `${count(total, "file")} could not be read${shown.length < total ? `; ${shown.length} shown` : ""}` : "every file could be read";
+  $("#rejects .muted").textContent = total
+    ? `${count(total, "file")} could not be read${shown.length < total ? `; ${shown.length} shown` : ""}`
+    : "every file could be read";
   if (!total) return;
   const listed = table(["File", "Reason"], shown);
   for (const row of $("tbody", listed).children) {
     row.firstChild.className = "path";
     filtered.push({ element: row, text: row.textContent.toLowerCase(), groups: [] });
   }
-  $("#rejects .list").append(make("div", { class: "panel" }, table(["Reason", "Files"], reasons)), make("div", { class: "panel" }, listed));
+  $("#rejects .list").append(
+    make("div", { class: "panel" }, table(["Reason", "Files"], reasons)),
+    make("div", { class: "panel" }, listed),
+  );
 }
 
 // --- plots
@@ -311,7 +397,10 @@ function axes(width, height, top, format) {
   const drawn = make("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img" });
   const y = (value) => 8 + (1 - value / top) * (height - bottom - 8);
   for (const part of [0, 0.5, 1]) {
-    drawn.append(make("line", { class: "grid", x1: left, x2: width, y1: y(part * top), y2: y(part * top) }), make("text", { x: left - 6, y: y(part * top) + 4, "text-anchor": "end", text: format(part * top) }));
+    drawn.append(
+      make("line", { class: "grid", x1: left, x2: width, y1: y(part * top), y2: y(part * top) }),
+      make("text", { x: left - 6, y: y(part * top) + 4, "text-anchor": "end", text: format(part * top) }),
+    );
   }
   return { drawn, y, x: (part) => left + part * (width - left), base: height - 5 };
 }
@@ -326,14 +415,41 @@ function sizesChart(width) {
     drawn.setAttribute("role", "group");
     groups.forEach((group, i) => {
       const wide = x((i + 1) / groups.length) - x(i / groups.length);
-      const bar = make("rect", { class: "bar", x: x(i / groups.length) + wide * 0.1, width: wide * 0.8, y: y(group.size), height: Math.max(0, y(0) - y(group.size)), rx: Math.min(3, wide / 5) });
+      const bar = make("rect", {
+        class: "bar",
+        x: x(i / groups.length) + wide * 0.1,
+        width: wide * 0.8,
+        y: y(group.size),
+        height: Math.max(0, y(0) - y(group.size)),
+        rx: Math.min(3, wide / 5),
+      });
       const name = `Group ${group.number}: ${count(group.size, "picture")}`;
-      const link = make("a:svg", { href: `#group-${group.number}`, "aria-label": name, onclick: (event) => (event.preventDefault(), visit(group.number)) }, make("title", { text: name }), bar);
-      if (wide >= 15 || i % Math.ceil(18 / wide) === 0) link.append(make("text", { x: x((i + 0.5) / groups.length), y: base, "text-anchor": "middle", text: group.number }));
+      const link = make(
+        "a:svg",
+        {
+          href: `#group-${group.number}`,
+          "aria-label": name,
+          onclick: (event) => (event.preventDefault(), visit(group.number)),
+        },
+        make("title", { text: name }),
+        bar,
+      );
+      if (wide >= 15 || i % Math.ceil(18 / wide) === 0)
+        link.append(
+          make("text", { x: x((i + 0.5) / groups.length), y: base, "text-anchor": "middle", text: group.number }),
+        );
       drawn.append(link);
     });
   } else {
-    drawn.append(make("path", { class: "line", d: groups.map((group, i) => `${i ? "L" : "M"}${x(i / (groups.length - 1)).toFixed(1)} ${y(group.size).toFixed(1)}`).join("") }), make("text", { x: x(1), y: base, "text-anchor": "end", text: `${number.format(groups.length)} groups` }));
+    drawn.append(
+      make("path", {
+        class: "line",
+        d: groups
+          .map((group, i) => `${i ? "L" : "M"}${x(i / (groups.length - 1)).toFixed(1)} ${y(group.size).toFixed(1)}`)
+          .join(""),
+      }),
+      make("text", { x: x(1), y: base, "text-anchor": "end", text: `${number.format(groups.length)} groups` }),
+    );
   }
   return drawn;
 }
@@ -344,9 +460,27 @@ function varianceChart(width) {
   let sum = 0;
   const sums = data.ratios.map((ratio) => (sum += ratio));
   drawn.setAttribute("aria-label", `Explained variance: ${percent(sum)} in ${count(n, "component")}`);
-  data.ratios.forEach((ratio, i) => drawn.append(make("rect", { class: "bar", x: x(i / n), width: Math.max(0.5, (x(1) - x(0)) / n - 1), y: y(ratio), height: Math.max(0, y(0) - y(ratio)) })));
-  drawn.append(make("path", { class: "line", d: sums.map((value, i) => `${i ? "L" : "M"}${x((i + 0.5) / n).toFixed(1)} ${y(value).toFixed(1)}`).join("") }));
-  drawn.append(make("text", { x: x(0.5 / n), y: base, text: "1" }), make("text", { x: x(1), y: base, "text-anchor": "end", text: n }));
+  data.ratios.forEach((ratio, i) =>
+    drawn.append(
+      make("rect", {
+        class: "bar",
+        x: x(i / n),
+        width: Math.max(0.5, (x(1) - x(0)) / n - 1),
+        y: y(ratio),
+        height: Math.max(0, y(0) - y(ratio)),
+      }),
+    ),
+  );
+  drawn.append(
+    make("path", {
+      class: "line",
+      d: sums.map((value, i) => `${i ? "L" : "M"}${x((i + 0.5) / n).toFixed(1)} ${y(value).toFixed(1)}`).join(""),
+    }),
+  );
+  drawn.append(
+    make("text", { x: x(0.5 / n), y: base, text: "1" }),
+    make("text", { x: x(1), y: base, "text-anchor": "end", text: n }),
+  );
   return drawn;
 }
 
@@ -356,7 +490,12 @@ function showPlots() {
     ["Explained variance", "of each principal component, and the sum", varianceChart],
   ];
   for (const [title, about, draw] of kinds) {
-    const panel = make("div", { class: "panel chart" }, make("h3", { text: title }), make("p", { class: "muted", text: about }));
+    const panel = make(
+      "div",
+      { class: "panel chart" },
+      make("h3", { text: title }),
+      make("p", { class: "muted", text: about }),
+    );
     $("#charts").append(panel);
     let drawn = 0;
     new ResizeObserver(([{ contentRect }]) => {
@@ -384,7 +523,15 @@ function showMap() {
     `${names.length < grouped ? `${number.format(names.length)} of ${number.format(grouped)} pictures` : count(names.length, "picture")} ` +
     (laidOut ? "where look-alikes lie side by side" : "by their first two principal components");
   canvas.setAttribute("aria-label", `Map of ${count(names.length, "picture")}; the groups are listed below`);
-  if (!laidOut) $("#map").append(make("p", { class: "muted" }, "For a map on which groups come apart, run ", make("code", { text: data.commands.map })));
+  if (!laidOut)
+    $("#map").append(
+      make(
+        "p",
+        { class: "muted" },
+        "For a map on which groups come apart, run ",
+        make("code", { text: data.commands.map }),
+      ),
+    );
 
   // Asked for at each point, the canvas's size would take longer than the drawing.
   let [width, height] = [canvas.clientWidth, canvas.clientHeight];
@@ -448,7 +595,10 @@ function showMap() {
     if (!sheets.has(i)) {
       const image = new Image();
       image.src = `data:${data.type};base64,${$(`#sheet-${i}`).textContent}`;
-      sheets.set(i, image.decode().then(() => image));
+      sheets.set(
+        i,
+        image.decode().then(() => image),
+      );
     }
     return sheets.get(i);
   }
@@ -532,7 +682,17 @@ function showMap() {
     const swatch = make("i", { "aria-hidden": "true" });
     swatch.style.background = colours.get(group);
     const act = { onmouseenter: light(group), onfocus: light(group), onmouseleave: light(null), onblur: light(null) };
-    const link = make("a", { href: `#group-${group}`, "aria-label": `Group ${group}`, onclick: (event) => (event.preventDefault(), visit(group)), ...act }, swatch, `${group}`);
+    const link = make(
+      "a",
+      {
+        href: `#group-${group}`,
+        "aria-label": `Group ${group}`,
+        onclick: (event) => (event.preventDefault(), visit(group)),
+        ...act,
+      },
+      swatch,
+      `${group}`,
+    );
     $("#legend").append(make("li", {}, link));
   }
   new ResizeObserver(redraw).observe(canvas);
@@ -543,16 +703,47 @@ function showMap() {
 
 function showOverview() {
   const told = [
-    [number.format(data.live), data.live > grouped ? `pictures, ${number.format(data.live - grouped)} not grouped yet` : "pictures", null],
-    [number.format(data.groups.length), `groups of ${number.format(Math.min(...data.groups.map((group) => group.size)))} to ${number.format(largest)}`, "groups"],
-    [data.duplicates ? number.format(data.duplicates.extra) : "–", data.duplicates ? "near-duplicates beside the best" : "near-duplicates: not looked for", "duplicates"],
-    [data.suspects ? number.format(data.suspects.total) : "–", data.suspects ? "suspects" : "suspects: not looked for", "suspects"],
-    [data.flags ? number.format(data.flags.reduce((sum, flag) => sum + flag.total, 0)) : "–", data.flags ? "flags raised" : "flags: not looked for", "flags"],
+    [
+      number.format(data.live),
+      data.live > grouped ? `pictures, ${number.format(data.live - grouped)} not grouped yet` : "pictures",
+      null,
+    ],
+    [
+      number.format(data.groups.length),
+      `groups of ${number.format(Math.min(...data.groups.map((group) => group.size)))} to ${number.format(largest)}`,
+      "groups",
+    ],
+    [
+      data.duplicates ? number.format(data.duplicates.extra) : "–",
+      data.duplicates ? "near-duplicates beside the best" : "near-duplicates: not looked for",
+      "duplicates",
+    ],
+    [
+      data.suspects ? number.format(data.suspects.total) : "–",
+      data.suspects ? "suspects" : "suspects: not looked for",
+      "suspects",
+    ],
+    [
+      data.flags ? number.format(data.flags.reduce((sum, flag) => sum + flag.total, 0)) : "–",
+      data.flags ? "flags raised" : "flags: not looked for",
+      "flags",
+    ],
     [number.format(data.rejects.total), "files rejected", "rejects"],
-    [percent(data.ratios.reduce((sum, ratio) => sum + ratio, 0)), `of the variance in ${count(data.ratios.length, "component")}`, "plots"],
+    [
+      percent(data.ratios.reduce((sum, ratio) => sum + ratio, 0)),
+      `of the variance in ${count(data.ratios.length, "component")}`,
+      "plots",
+    ],
   ];
   for (const [value, label, section] of told) {
-    $("#cards").append(make(section ? "a" : "div", { class: "card", href: section && `#${section}` }, make("b", { text: value }), make("span", { text: label })));
+    $("#cards").append(
+      make(
+        section ? "a" : "div",
+        { class: "card", href: section && `#${section}` },
+        make("b", { text: value }),
+        make("span", { text: label }),
+      ),
+    );
   }
 }
 
@@ -563,7 +754,10 @@ function showFrame() {
     const title = $("h2", section)?.textContent ?? "Overview";
     $("#links").append(make("li", {}, make("a", { href: `#${section.id}`, text: title })));
   }
-  const recipe = Object.entries(data.fit.recipe).flatMap(([name, value]) => [make("dt", { text: name }), make("dd", { text: value })]);
+  const recipe = Object.entries(data.fit.recipe).flatMap(([name, value]) => [
+    make("dt", { text: name }),
+    make("dd", { text: value }),
+  ]);
   $("#recipe").append(...recipe);
   const current = new IntersectionObserver(
     (entries) => {
@@ -607,7 +801,11 @@ showOverview();
 for (const group of data.groups) {
   const card = groupCard(group);
   cards.set(group.number, card);
-  filtered.push({ element: card, text: `group ${group.number}\n${foundBy([...group.central, ...group.outlying])}`, groups: [group.number] });
+  filtered.push({
+    element: card,
+    text: `group ${group.number}\n${foundBy([...group.central, ...group.outlying])}`,
+    groups: [group.number],
+  });
 }
 sortGroups();
 showDuplicates();
