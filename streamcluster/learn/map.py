@@ -20,7 +20,7 @@ Places = NDArray[np.float32]
 
 #: Number of the way in which maps are made; another one makes a new map.
 VERSION: Final = 1
-#: Rows that t-SNE lays out at most, and its perplexity (van der Maaten & Hinton 2008; 30 is openTSNE's default). So many
+#: Rows that t-SNE lays out at most, and its perplexity (van der Maaten & Hinton 2008; openTSNE's is 30 too). So many
 #: rows of 100 scores took 49 s of one processor by the tree of Barnes & Hut, and 90 s by interpolation on a grid.
 SAMPLE_ROWS: Final = 5000
 PERPLEXITY: Final = 30.0
