@@ -842,6 +842,25 @@ def test_a_killed_removal_is_not_taken_for_a_persons(tmp_path):
             break
 
 
+@pytest.mark.parametrize("after", [True, False])
+@pytest.mark.parametrize(("first", "second"), [("separate", "keep-best"), ("keep-best", "separate")])
+def test_killed_while_near_duplicates_come_or_go(tmp_path, first, second, after):
+    for at, root in kill_points(tmp_path):
+        world = World(root)
+        best, other = world.add("a.jpg"), world.add("b.jpg", cluster=1)
+        world.best_of = {str(other): str(best)}
+        world.ingest().export(duplicates=first)
+        dead = killed_export(world, at, after, duplicates=second)
+        check_totals(world.export(duplicates=second))
+        lying = {"cluster_00", "cluster_00/a.jpg", "metadata.csv"}
+        apart = {"duplicates", "duplicates/group_0000", "duplicates/group_0000/b.jpg"}
+        assert set(world.tree()) == lying | (apart if second == "separate" else {"duplicates.csv"})
+        world.export(undo=True)
+        assert not world.dest.exists()
+        if not dead:
+            break
+
+
 def test_killed_while_a_picture_takes_the_name_and_stamp_of_one_that_leaves(tmp_path):
     for at, root in kill_points(tmp_path):
         world = World(root)

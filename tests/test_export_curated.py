@@ -22,6 +22,7 @@ from streamcluster.errors import (
     StoreBusyError,
 )
 from streamcluster.runtime.progress import Progress
+from streamcluster.store import collection
 from streamcluster.store.collection import open_collection, open_for_writing
 
 LEFT_OUT = "near-duplicate of a better picture"
@@ -266,8 +267,8 @@ class Real:
         sc.ingest(sc.IngestSettings(sources=(str(self.root / "src"),), store=str(self.store), **options))
 
     def publish(self, kind, attributes=None, **arrays):
-        with open_for_writing(str(self.store)) as collection:
-            collection.publish_findings(kind, {k: np.asarray(v) for k, v in arrays.items()}, attributes or {})
+        with open_for_writing(str(self.store)) as writer:
+            writer.publish_findings(kind, {k: np.asarray(v) for k, v in arrays.items()}, attributes or {})
 
     def publish_duplicates(self, kept):
         self.publish("duplicates", kept=np.array(kept, np.int32), difference=np.zeros(len(kept), np.float32))
@@ -332,12 +333,26 @@ def test_a_best_picture_that_no_fit_has_grouped_yet_leaves_none_out(real):
 
 def test_findings_that_are_replaced_while_they_are_read_are_not_taken_for_zeros(real):
     real.publish_duplicates(range(12))
-    collection = open_collection(str(real.store))
-    pictures = collection.grouped_pictures()
+    pictures = open_collection(str(real.store)).grouped_pictures()
     real.publish_duplicates([0, 0, *range(2, 12)])
     with pytest.raises(StoreBusyError, match="run the same command again"):
         list(pictures)
     assert [p.kept for p in open_collection(str(real.store)).grouped_pictures()] == [0, 0, *range(2, 12)]
+
+
+def test_findings_that_are_replaced_right_after_they_were_read_do_not_count(real, monkeypatch):
+    real.publish_duplicates(range(12))
+    describe_rows = collection.describe_rows
+
+    def replaced_meanwhile(found, rows):
+        known = describe_rows(found, rows)
+        real.publish_duplicates([0, 0, *range(2, 12)])
+        return known
+
+    monkeypatch.setattr(collection, "describe_rows", replaced_meanwhile)
+    with pytest.raises(StoreBusyError):
+        real.export(duplicates="keep-best")
+    assert not real.dest.exists()
 
 
 def test_without_a_fit_there_is_nothing_to_export(tmp_path):
