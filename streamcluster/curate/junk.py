@@ -166,14 +166,13 @@ def ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def join_ranks(measures: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:
-    """Return float64 (n,): one outlier score of several measures, the share of rows that are less outlying in all.
+    """Return float64 (n,): one outlier score of several measures, the share of rows that are less outlying.
 
-    Ranks r are joined as Fisher joins significance levels, by the mean of -log(1 - r) ("Statistical methods for
-    research workers", 1925, section 21.1): what is far out by one measure is not lost among those that do not see it,
-    and what is by two beats it.
+    A row counts by the measure in which its rank is highest (Tippett, "The methods of statistics", 1931, joins
+    significance levels like this): a measure that does not see a kind of junk cannot hide what another sees. The mean
+    of -log(1 - r) of ranks r (Fisher 1925) was weaker: 0.979 instead of 0.995 on the shared junk.
     """
-    far_out = [-np.log1p(-ranks(values)) for values in measures]
-    return ranks(np.sum(far_out, axis=0))
+    return ranks(np.maximum.reduce([ranks(values) for values in measures]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +280,8 @@ class Surroundings:
                     target[done : done + n] = part.scores
                 done += n
                 progress.advance_or_stop(n)
-        self._near = [References(rows, _unit(space, scores)) for space, scores in zip(self.spaces, found, strict=True)]
+        self._unit = [References(rows, _unit(space, scores)) for space, scores in zip(self.spaces, found, strict=True)]
+        self._half = [References(rows, _half(space, scores)) for space, scores in zip(self.spaces, found, strict=True)]
         self._neighbours = NEAR, max(1, round(FAR_SHARE * len(rows)))
 
     @property
@@ -297,13 +297,15 @@ class Surroundings:
         rows = block.start + np.flatnonzero(wanted)
         measures: dict[str, Floats] = {}
         scores = []
-        for space, near, placed in zip(self.spaces, self._near, self._place(block, wanted), strict=True):
+        for i, (space, placed) in enumerate(zip(self.spaces, self._place(block, wanted), strict=True)):
             scores.append(_unit(space, placed.scores))
-            neighbours = near.distances_to(scores[-1], rows, self._neighbours)
+            neighbours = self._unit[i].distances_to(scores[-1], rows, self._neighbours)
+            apart = self._half[i].distances_to(_half(space, placed.scores), rows, self._neighbours[1:])
             leading, variances = placed.scores[:, :LEADING], space.components.explained_variance[:LEADING]
             measures[f"{space.name} T²"] = hotelling(leading, variances)
             measures[f"{space.name} residual"] = placed.residual
             measures[f"{space.name} near"], measures[f"{space.name} far"] = neighbours.T
+            measures[f"{space.name} apart"] = apart[:, 0]
         return Looks(np.concatenate(scores, axis=1), measures)
 
 
@@ -314,6 +316,14 @@ def tasks_of(spaces: Sequence[Space]) -> list[slice]:
 
 def _unit(space: Space, scores: Floats) -> Floats:
     return shape_scores(scores, space.components.explained_variance, "half-whitened-unit")
+
+
+def _half(space: Space, scores: Floats) -> Floats:
+    """Return half-whitened scores with their lengths, which tell how far out a picture is."""
+    variances = space.components.explained_variance
+    powers = np.power(variances, -1 / 4, out=np.zeros(len(variances)), where=variances > 0)
+    result: Floats = scores * powers.astype(np.float32)
+    return result
 
 
 def rank_groups(

@@ -18,20 +18,20 @@ from numpy.typing import NDArray
 from streamcluster.config import JunkSettings
 from streamcluster.curate.junk import (
     JOINED,
-    Looks,
     Sample,
     Space,
     Surroundings,
     join_ranks,
     learn_space,
     rank_groups,
+    ranks,
     task_bytes,
     tasks_of,
 )
 from streamcluster.errors import FitNotFoundError, NoPicturesError
 from streamcluster.jobs.mark import read_marks
 from streamcluster.learn.features import SPACES
-from streamcluster.learn.marks import LEAST_MARKS, MOST_MARKS, learn_marks
+from streamcluster.learn.marks import LEAST_MARKS, MOST_MARKS, learn_marks, log_odds
 from streamcluster.learn.pca import Components
 from streamcluster.learn.rows import EmbeddingRows, FeatureRows, ThumbnailRows
 from streamcluster.runtime.digests import key_of
@@ -53,7 +53,7 @@ OUTLYING, LIKELY = 0.95, 0.5
 #: Suspects and groups that are listed.
 LISTED: Final = 10
 #: What grows with the collection: measures and their ranks, scores, labels, draws.
-ROW_BYTES: Final = 160
+ROW_BYTES: Final = 320
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +216,11 @@ class _Scoring:
         others = [ThumbnailRows(self._collection, SPACES[name]) for name in LOOKED_IN if name != first.name]
         sample = Sample.draw(self._wanted, self._seed)
         with using(executor, self._count_workers([first.features, *others])) as running:
-            learned = [learn_space(rows.shown, rows, sample, running, self._progress) for rows in others]
-            around = Surroundings([first, *learned], sample, running, self._progress)
+            spaces = [learn_space(rows.shown, rows, sample, running, self._progress) for rows in others]
+            around = Surroundings([first, *spaces], sample, running, self._progress)
             with ScratchRows(4 * around.width) as scratch:
-                outlying = self._find_outliers(around, scratch, running)
-                scores, learned_from = self._learn(around.width, scratch, outlying)
+                measured, outlying = self._find_outliers(around, scratch, running)
+                scores, learned = self._learn(around.width, scratch, measured, outlying)
         whole = np.full(len(self._wanted), np.nan, np.float32)
         whole[self._wanted] = scores
         groups = rank_groups(scores, self._labels[self._wanted], self._fit.array("centers"))
@@ -230,7 +230,7 @@ class _Scoring:
             # The place for flags: a bit for each name in `flag_names`.
             "flags": np.zeros(len(self._wanted), np.uint16),
         }
-        return arrays, {"flag_names": [], "learned": learned_from}
+        return arrays, {"flag_names": [], "learned": learned}
 
     def _count_workers(self, features: list[FeatureRows]) -> int:
         """Return how many tasks the budget has memory for at a time."""
@@ -239,21 +239,32 @@ class _Scoring:
         room = room_bytes(self._settings.memory, rest + 2 * task, f"looking for junk among {len(self._wanted):,} rows")
         return min(self._settings.workers, (room - rest) // task - 1)
 
-    def _find_outliers(self, around: Surroundings, scratch: ScratchRows, executor: Executor) -> NDArray[np.float64]:
-        """Return float64 (m,): the outlier scores of the rows that are wanted; their places go to the scratch file."""
-        parts: list[dict[str, NDArray[np.float32]]] = []
+    def _find_outliers(
+        self, around: Surroundings, scratch: ScratchRows, executor: Executor
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return float32 (m, measures), the log-odds of ranks, and float64 (m,), the outlier scores, of wanted rows.
+
+        Where there are marks to learn from, the scores of the spaces go to the scratch file.
+        """
+        parts: dict[str, list[NDArray[np.float32]]] = {}
         blocks = [block for block in tasks_of(around.spaces) if self._wanted[block].any()]
         with self._progress.stage("junk", int(self._wanted.sum())):
             looks = executor.map(lambda block: around.look(block, self._wanted[block]), blocks)
             for look in looks:
-                parts.append(_joined_measures(look, around.spaces[0].name))
+                for name, values in look.measures.items():
+                    parts.setdefault(name, []).append(values)
                 if has_enough(self._marked):
                     scratch.append(look.scores.view(np.uint8))
                 self._progress.advance_or_stop(len(look.scores))
-        return join_ranks(np.concatenate([part[name] for part in parts]) for name in parts[0])
+        measures = {name: np.concatenate(values) for name, values in parts.items()}
+        outlying = join_ranks(measures[name] for name in joined_measures(around.spaces[0].name))
+        odds = np.empty((len(outlying), len(measures)), np.float32)
+        for i, values in enumerate(measures.values()):
+            odds[:, i] = log_odds(ranks(values))
+        return odds, outlying
 
     def _learn(
-        self, width: int, scratch: ScratchRows, outlying: NDArray[np.float64]
+        self, width: int, scratch: ScratchRows, measured: NDArray[np.float32], outlying: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], bool]:
         """Return the scores, and whether a classifier gave them."""
         if not has_enough(self._marked):
@@ -263,23 +274,29 @@ class _Scoring:
         kinds = [drawn.permutation(np.flatnonzero(marked == kind))[:MOST_MARKS] for kind in (1, -1)]
         rows = np.sort(np.concatenate(kinds))
 
-        def places(some: NDArray[np.intp]) -> NDArray[np.float32]:
-            return scratch.read(some).view(np.float32).reshape(len(some), width)
+        def described(some: NDArray[np.intp]) -> NDArray[np.float32]:
+            places = scratch.read(some).view(np.float32).reshape(len(some), width)
+            return np.concatenate([measured[some], places], axis=1)
 
-        classifier = learn_marks(places(rows), outlying[rows], marked[rows] > 0, self._seed)
+        parts = measured.shape[1], width
+        classifier = learn_marks(described(rows), outlying[rows], marked[rows] > 0, parts, self._seed)
         scores = np.empty(len(outlying))
         with self._progress.stage("confidence", len(scores)):
             for tile in np.array_split(np.arange(len(scores)), max(1, len(scores) // 1024)):
-                scores[tile] = classifier.confidence(places(tile), outlying[tile])
+                scores[tile] = classifier.confidence(described(tile), outlying[tile])
                 self._progress.advance_or_stop(len(tile))
         scores[marked != 0] = marked[marked != 0] > 0
         return scores, True
 
 
-def _joined_measures(look: Looks, first: str) -> dict[str, NDArray[np.float32]]:
-    """Return the measures that are joined: `JOINED`, and where the fit compares something else, how far out that is."""
+def joined_measures(first: str) -> tuple[str, ...]:
+    """Return the measures that make up the outlier score where the fit compares `first`.
+
+    >>> joined_measures("rgb")[len(JOINED) :]
+    ('rgb T²', 'rgb near', 'rgb far')
+    """
     others = () if first in LOOKED_IN else (f"{first} T²", f"{first} near", f"{first} far")
-    return {name: look.measures[name] for name in (*JOINED, *others)}
+    return (*JOINED, *others)
 
 
 def _report(
