@@ -15,6 +15,7 @@ from benchmarks import (
     duplicates,
     growth,
     ingest_speed,
+    junk,
     kmeans_speed,
     memory,
     pca_speed,
@@ -34,6 +35,7 @@ PARTS: dict[str, Callable[[Path], list[str]]] = {
     "quality": quality.measure,
     "choose_k": choose_k.measure,
     "duplicates": duplicates.measure,
+    "junk": junk.measure,
 }
 
 

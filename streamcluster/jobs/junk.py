@@ -159,7 +159,7 @@ def has_enough(marked: NDArray[np.int8]) -> bool:
     return min(int((marked > 0).sum()), int((marked < 0).sum())) >= LEAST_MARKS
 
 
-def spaces_of_fit(collection: Collection, fit: Fit) -> Space:
+def space_of_fit(collection: Collection, fit: Fit) -> Space:
     """Return the space that a fit compares pictures in.
 
     Raises
@@ -212,7 +212,7 @@ class _Scoring:
 
     def run(self, executor: Executor | None) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return the arrays of the finding, and what else describes it."""
-        first = spaces_of_fit(self._collection, self._fit)
+        first = space_of_fit(self._collection, self._fit)
         others = [ThumbnailRows(self._collection, SPACES[name]) for name in LOOKED_IN if name != first.name]
         sample = Sample.draw(self._wanted, self._seed)
         with using(executor, self._count_workers([first.features, *others])) as running:
