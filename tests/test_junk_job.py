@@ -239,6 +239,8 @@ def test_bad_marks_are_refused_and_nothing_is_stored(store, tmp_path):
 
 def test_the_command_takes_what_a_shell_writes_out(store):
     paths = [str(store.parent / "in" / name) for name in names(0, 5)]
-    done = CliRunner().invoke(app, ["mark", "--junk", *paths[:2], "--keep", *paths[2:5], "--store", str(store), "--json"])
+    done = CliRunner().invoke(
+        app, ["mark", "--junk", *paths[:2], "--keep", *paths[2:5], "--store", str(store), "--json"]
+    )
     assert done.exit_code == 0, done.output
     assert '"junk_marks": 2, "keep_marks": 3' in done.output

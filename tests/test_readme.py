@@ -14,6 +14,8 @@ JOBS = {
     "fit": config.FitSettings,
     "export": config.ExportSettings,
     "duplicates": config.DuplicatesSettings,
+    "junk": config.JunkSettings,
+    "mark": config.MarkSettings,
     "status": config.StatusSettings,
     "demo": config.DemoSettings,
 }
