@@ -16,6 +16,7 @@ from benchmarks import (
     flags,
     growth,
     ingest_speed,
+    junk,
     kmeans_speed,
     memory,
     pca_speed,
@@ -38,6 +39,7 @@ PARTS: dict[str, Callable[[Path], list[str]]] = {
     "duplicates": duplicates.measure,
     "flags": flags.measure,
     "report": report_page.measure,
+    "junk": junk.measure,
 }
 
 

@@ -7,8 +7,8 @@
     sc.export(sc.ExportSettings(store="faces.zarr", dest="faces-grouped"))
 
 Each function takes its settings, returns a frozen report, prints nothing, and raises a `StreamclusterError` whose
-message says what to do. Each also takes, by name, a progress reporter, and `ingest`, `fit`, `duplicates`, `export`,
-`plot`, `report` and `run` an executor.
+message says what to do. Each also takes, by name, a progress reporter, and `ingest`, `fit`, `duplicates`, `junk`,
+`export`, `plot`, `report` and `run` an executor.
 Names are imported when they are first used.
 """
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         ExportSettings,
         FitSettings,
         IngestSettings,
+        JunkSettings,
+        MarkSettings,
         PlotSettings,
         ReportSettings,
         RunSettings,
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from streamcluster.jobs.export import ExportReport, export
     from streamcluster.jobs.fit import FitReport, fit
     from streamcluster.jobs.ingest import IngestReport, ingest
+    from streamcluster.jobs.junk import JunkReport, junk
+    from streamcluster.jobs.mark import MarkReport, mark
     from streamcluster.jobs.plot import PlotReport, plot
     from streamcluster.jobs.report import PageReport, report
     from streamcluster.jobs.run import RunReport, run
@@ -52,6 +56,8 @@ _HOMES = {
         "ExportSettings",
         "FitSettings",
         "IngestSettings",
+        "JunkSettings",
+        "MarkSettings",
         "PlotSettings",
         "ReportSettings",
         "RunSettings",
@@ -64,6 +70,8 @@ _HOMES = {
     "jobs.export": ("ExportReport", "export"),
     "jobs.fit": ("FitReport", "fit"),
     "jobs.ingest": ("IngestReport", "ingest"),
+    "jobs.junk": ("JunkReport", "junk"),
+    "jobs.mark": ("MarkReport", "mark"),
     "jobs.plot": ("PlotReport", "plot"),
     "jobs.report": ("PageReport", "report"),
     "jobs.run": ("RunReport", "run"),

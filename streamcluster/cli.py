@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -95,6 +95,35 @@ class Command(TyperCommand):
                     formatter.write_dl(records)
 
 
+class RepeatingCommand(Command):
+    """A command whose list options take all up to the next option, as a shell writes out `--junk *.jpg`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Write each list option out before each of its values, which is what typer reads."""
+        lists = {name for param in self.get_params(ctx) if param.multiple for name in param.opts}
+        return super().parse_args(ctx, repeat_options(args, lists))
+
+
+def repeat_options(args: list[str], lists: Container[str]) -> list[str]:
+    """Return arguments with each of the `lists` options before each of its values.
+
+    >>> repeat_options(["--junk", "a", "b", "--store", "s", "--keep=c", "d"], {"--junk", "--keep"})
+    ['--junk', 'a', '--junk', 'b', '--store', 's', '--keep=c', '--keep', 'd']
+    """
+    repeated: list[str] = []
+    current, fresh = None, False
+    for arg in args:
+        if arg.startswith("-") and arg != "-":
+            name = arg.partition("=")[0]
+            current, fresh = (name if name in lists else None), arg == name
+        elif current is not None and not fresh:
+            repeated.append(current)
+        else:
+            fresh = False
+        repeated.append(arg)
+    return repeated
+
+
 def options_of(model: type[Settings]) -> list[Option]:
     """Return the options that a settings model stands for."""
     return [_option(field) for field in msgspec.structs.fields(model)]
@@ -138,7 +167,7 @@ ConfigFile = Annotated[
 _OUTPUT = {"json": Json, "quiet": Quiet, "verbose": Verbose, "log_file": LogFile}
 
 
-def _command(name: str, model: type[Settings], example: str, about: str) -> None:
+def _command(name: str, model: type[Settings], example: str, about: str, cls: type[Command] = Command) -> None:
     """Add a command whose options are a settings model's, and whose job is the function of its name in its module."""
 
     def call(**given: Any) -> None:
@@ -147,7 +176,7 @@ def _command(name: str, model: type[Settings], example: str, about: str) -> None
         run_job(name, lambda: model.from_mapping(_gather(name, model, given, path)), output)
 
     shared: dict[str, Any] = _OUTPUT if model is config.DemoSettings else {"config": ConfigFile} | _OUTPUT
-    _register(name, call, [_parameter(option) for option in options_of(model)], shared, example, about)
+    _register(name, call, [_parameter(option) for option in options_of(model)], shared, example, about, cls)
 
 
 def _register(
@@ -157,6 +186,7 @@ def _register(
     shared: dict[str, Any],
     example: str,
     about: str,
+    cls: type[Command] = Command,
 ) -> None:
     parameters = parameters + [
         inspect.Parameter(
@@ -169,7 +199,7 @@ def _register(
     ]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    app.command(name, cls=Command, help=about, epilog=f"Example: {example}")(call)
+    app.command(name, cls=cls, help=about, epilog=f"Example: {example}")(call)
 
 
 def _gather(name: str, model: type[Settings], given: dict[str, Any], path: str | None) -> dict[str, Any]:
@@ -314,6 +344,19 @@ _command(
     config.DuplicatesSettings,
     "streamcluster duplicates --store faces.zarr",
     "Find pictures that are there twice: the same bytes, or the same picture in another size, crop, format or light.",
+)
+_command(
+    "junk",
+    config.JunkSettings,
+    "streamcluster junk --store faces.zarr",
+    "Find pictures and groups that are unlike the rest, or like what was marked as junk.",
+)
+_command(
+    "mark",
+    config.MarkSettings,
+    "streamcluster mark --store faces.zarr --junk bad/*.jpg --keep good/",
+    "Say which pictures are junk and which are not, for junk to learn from.",
+    cls=RepeatingCommand,
 )
 _command(
     "plot",

@@ -570,6 +570,48 @@ class FlagSettings(JobSettings, frozen=True, kw_only=True):
     ] = 0.5
 
 
+class JunkSettings(FlagSettings, frozen=True, kw_only=True):
+    """Settings of `junk`."""
+
+    threshold: (
+        Annotated[
+            float,
+            _about(
+                "Score from which on a picture is a suspect: without marks the share of pictures that are less unlike "
+                "the rest, with marks how likely it is junk.",
+                ge=0,
+                le=1,
+                shown="0.95, with marks 0.5",
+                variable="JUNK_THRESHOLD",
+            ),
+        ]
+        | None
+    ) = None
+
+
+class MarkSettings(Settings, frozen=True, kw_only=True):
+    """Settings of `mark`."""
+
+    store: Store
+    junk: Annotated[
+        tuple[str, ...],
+        _about(
+            "Pictures that are junk: files, folders, or text files with a path a line.",
+            metavar="PATH...",
+            variable="MARK_JUNK",
+        ),
+    ] = ()
+    keep: Annotated[tuple[str, ...], _about("Pictures that are none.", metavar="PATH...", variable="MARK_KEEP")] = ()
+    forget: Annotated[
+        tuple[str, ...], _about("Pictures whose marks are taken back.", metavar="PATH...", variable="MARK_FORGET")
+    ] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.junk or self.keep or self.forget):
+            raise SettingsError("nothing to mark; give --junk PATH, --keep PATH or --forget PATH")
+
+
 class PlotSettings(JobSettings, frozen=True, kw_only=True):
     """Settings of `plot`."""
 

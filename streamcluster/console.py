@@ -265,6 +265,34 @@ def _duplicates_lines(report: Any) -> list[str]:
     return lines
 
 
+def _junk_lines(report: Any) -> list[str]:
+    again = "up to date: " if report.up_to_date else ""
+    marks = f"{report.junk_marks:,} marked as junk and {report.keep_marks:,} as none"
+    by = f"learned from {marks}" if report.learned else "unlike the rest; none learned from"
+    lines = [
+        f"{again}{count(report.pictures, 'picture')}: {report.suspects:,} score above {report.threshold:g}, {by}"
+        + _optional(report.waiting, "waiting for fit")
+    ]
+    if not report.learned and report.junk_marks + report.keep_marks:
+        lines.append(f"  {marks}: at least 3 of each are learned from")
+    lines += [f"  {score:10.4f} {path}" for path, score in report.likeliest.items()]
+    if report.suspects > len(report.likeliest):
+        lines.append(
+            f"  and {count(report.suspects - len(report.likeliest), 'more picture')}; all scores are in the store"
+        )
+    lines.append("groups most unlike the rest:")
+    for group in report.groups:
+        suspects = f"{group.suspects:,} of {count(group.pictures, 'picture')} suspect"
+        lines.append(f"  {group.score:10.4f} cluster_{group.cluster:02d}, {suspects}")
+    return lines
+
+
+def _mark_lines(report: Any) -> list[str]:
+    done = [(report.junk, "marked as junk"), (report.keep, "marked as none"), (report.forgotten, "marks taken back")]
+    said = ", ".join(f"{number:,} {what}" for number, what in done if number) or "nothing to take back"
+    return [f"{said}; the store knows {report.junk_marks:,} as junk and {report.keep_marks:,} as none"]
+
+
 def _plot_lines(report: Any) -> list[str]:
     drawn = f"fit {report.fit}, {count(report.pictures, 'picture')} in {count(report.clusters, 'group')}"
     names = dict.fromkeys(name.partition(".")[0] for name in report.files)
@@ -341,6 +369,8 @@ _SUMMARIES: dict[str, Callable[[Any], list[str]]] = {
     "IngestReport": _ingest_lines,
     "FitReport": _fit_lines,
     "DuplicatesReport": _duplicates_lines,
+    "JunkReport": _junk_lines,
+    "MarkReport": _mark_lines,
     "ExportReport": _export_lines,
     "PlotReport": _plot_lines,
     "PageReport": _report_lines,

@@ -43,6 +43,10 @@ class OversizePictureError(UnreadablePictureError):
     """This picture may be fine, but reading it would pass a limit that a setting can raise."""
 
 
+class UnknownPictureError(StreamclusterError, LookupError):
+    """A path is to be marked that is no picture of the store."""
+
+
 class ChangedWhileReadError(StreamclusterError, OSError):
     """The file changed under the reader; the next run will see it whole."""
 

@@ -14,6 +14,8 @@ JOBS = {
     "fit": config.FitSettings,
     "export": config.ExportSettings,
     "duplicates": config.DuplicatesSettings,
+    "junk": config.JunkSettings,
+    "mark": config.MarkSettings,
     "plot": config.PlotSettings,
     "report": config.ReportSettings,
     "status": config.StatusSettings,

@@ -17,8 +17,8 @@ from streamcluster.store.durable import files_below, flush_files
 from streamcluster.store.fits import fit_name
 from streamcluster.store.table import COLUMN_ROWS, create_rows, open_array
 
-#: Near-duplicates; suspects and flags; where each picture lies on a map of all.
-Kind = Literal["duplicates", "junk", "map"]
+#: Near-duplicates; suspects and flags; where each picture lies on a map of all; what a person said of pictures.
+Kind = Literal["duplicates", "junk", "map", "marks"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 

@@ -1,0 +1,150 @@
+"""Junk: how well each measure and all together find it without marks, and what marks add.
+
+`python -m benchmarks.junk` measures the shared sets: areas under the ROC, and average precision of unmarked pictures.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from benchmarks.pictures import SHARED
+from streamcluster.config import FitSettings, IngestSettings, JunkSettings, MarkSettings
+from streamcluster.curate.junk import Sample, Surroundings, join_ranks, learn_space
+from streamcluster.jobs.fit import fit
+from streamcluster.jobs.ingest import ingest
+from streamcluster.jobs.junk import joined_measures, junk, space_of_fit
+from streamcluster.jobs.mark import mark
+from streamcluster.learn.features import SPACES
+from streamcluster.learn.rows import ThumbnailRows
+from streamcluster.runtime.execution import Executor, one_blas_thread
+from streamcluster.runtime.progress import Progress
+from streamcluster.store.collection import Collection, open_collection
+
+DATA = SHARED.parent
+MARKS = (5, 10, 20, 50)
+SEEDS = 2
+
+
+def paths_of(name: str, *labels: str) -> list[Path]:
+    """Return the pictures of a shared set, or those with these labels."""
+    with open(DATA / name / "truth.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    root = DATA if name == "junk" else DATA / name
+    return [root / row["path"] for row in rows if not labels or row["label"] in labels]
+
+
+def mixtures() -> Iterator[tuple[str, list[Path], list[Path]]]:
+    """Yield name, good pictures and junk: a few of other sets among many of one."""
+    rng = np.random.default_rng(0)
+
+    def few(paths: list[Path], n: int) -> list[Path]:
+        return [paths[i] for i in rng.choice(len(paths), n, replace=False)]
+
+    orl, dark, clothing, sprites = (paths_of(name) for name in ("faces-orl", "faces-dark", "clothing", "sprites"))
+    yield "shared junk, 11 %", paths_of("junk", "face"), paths_of("junk", "junk")
+    yield "faces-orl, 5 % sprites", orl, few(sprites, 20)
+    yield "faces-dark, 5 % faces-orl", dark, few(orl, 64)
+    yield "faces-dark, 8 % clothing and sprites", dark, few(clothing, 55) + few(sprites, 55)
+    tops = paths_of("clothing", "t-shirt", "longsleeve", "shirt", "outwear", "dress")
+    yield "clothes for the upper body, 5 % shoes", tops, few(paths_of("clothing", "shoes"), 30)
+    kinds = ("attacks", "terrain", "units", "halo", "scenery", "portraits")
+    yield (
+        "item sprites, 16 % of six kinds",
+        paths_of("sprites", "items"),
+        [path for kind in kinds for path in few(paths_of("sprites", kind), 4)],
+    )
+    yield "clothing, 9 % faces-orl", clothing, few(orl, 120)
+
+
+def make_store(work: Path, name: str, good: list[Path], bad: list[Path]) -> tuple[str, dict[bool, list[str]]]:
+    """Return a fitted store of links to these pictures, and the links of each kind."""
+    folder, store = work / f"junk-{name}", str(work / f"junk-{name}.zarr")
+    links: dict[bool, list[str]] = {}
+    for is_junk, paths in ((False, good), (True, bad)):
+        (folder / str(is_junk)).mkdir(parents=True, exist_ok=True)
+        links[is_junk] = []
+        for i, path in enumerate(paths):
+            link = folder / str(is_junk) / f"{i:05d}{path.suffix}"
+            if not link.is_symlink():
+                os.symlink(path, link)
+            links[is_junk].append(str(link))
+    ingest(IngestSettings(sources=(str(folder),), store=store))
+    fit(FitSettings(store=store, clusters=min(50, len(good) // 8)))
+    return store, links
+
+
+def truth_of(collection: Collection) -> NDArray[np.bool_]:
+    """Return whether each row is junk."""
+    return np.array([os.path.basename(os.path.dirname(str(p))) == "True" for p in collection.catalog.column("path")])
+
+
+def measures_of(store: str) -> dict[str, float]:
+    """Return the area under the ROC of each measure, and of all joined."""
+    collection = open_collection(store)
+    truth = truth_of(collection)
+    sample = Sample.draw(collection.live_rows(), collection.pointer.seed)
+    with Executor(2) as executor, one_blas_thread():
+        texture = ThumbnailRows(collection, SPACES["texture"])
+        learned = learn_space("texture", texture, sample, executor, Progress())
+        around = Surroundings([space_of_fit(collection, collection.fit()), learned], sample, executor, Progress())
+        looks = [around.look(block, sample.wanted[block]) for block in collection.blocks]
+    found = {name: np.concatenate([look.measures[name] for look in looks]) for name in looks[0].measures}
+    joined = join_ranks(found[name] for name in joined_measures("color"))
+    return {name: float(roc_auc_score(truth, values)) for name, values in (found | {"joined": joined}).items()}
+
+
+def precision_of(store: str, links: dict[bool, list[str]], n_marks: int) -> float:
+    """Return the average precision among what is not marked, of marks drawn by several seeds."""
+    found = []
+    for seed in range(SEEDS if n_marks else 1):
+        rng = np.random.default_rng(seed)
+        drawn = {kind: [paths[i] for i in rng.permutation(len(paths))[:n_marks]] for kind, paths in links.items()}
+        if n_marks:
+            mark(MarkSettings(store=store, junk=tuple(drawn[True]), keep=tuple(drawn[False])))
+        junk(JunkSettings(store=store))
+        collection = open_collection(store)
+        result = collection.findings("junk")
+        assert result is not None
+        marked = set(drawn[True] + drawn[False])
+        rest = np.array([str(path) not in marked for path in collection.catalog.column("path")])
+        found.append(average_precision_score(truth_of(collection)[rest], result.array("score")[rest]))
+        if n_marks:
+            mark(MarkSettings(store=store, forget=tuple(marked)))
+    return float(np.mean(found))
+
+
+def measure(work: Path) -> list[str]:
+    """Return the lines of the report."""
+    columns: dict[str, dict[str, float]] = {}
+    precision: dict[str, list[float]] = {}
+    for name, good, bad in mixtures():
+        store, links = make_store(work, name, good, bad)
+        columns[name] = measures_of(store)
+        if len(precision) < 2:
+            steps = (0, *MARKS) if len(bad) > max(MARKS) else (0, *MARKS[:2])
+            precision[name] = [precision_of(store, links, n) for n in steps]
+    names = list(columns)
+    lines = ["### Junk", "", "Area under the ROC without marks, `color` as the fit's features. Joined: "]
+    lines[-1] += f"{', '.join(joined_measures('color'))}."
+    lines += ["", f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for row in columns[names[0]]:
+        lines.append(f"| {row} | {' | '.join(f'{columns[name][row]:.3f}' for name in names)} |")
+    lines += ["", f"Average precision of unmarked pictures, mean of {SEEDS} draws, by marks of each kind:", ""]
+    lines += ["| | 0 | " + " | ".join(map(str, MARKS)) + " |", "|---" * (len(MARKS) + 2) + "|"]
+    for name, values in precision.items():
+        cells = [f"{value:.3f}" for value in values] + [""] * (len(MARKS) + 1 - len(values))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, "", "`python -m benchmarks junk`."]
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        print("\n".join(measure(Path(temporary))))
