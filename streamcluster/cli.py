@@ -349,7 +349,7 @@ _command(
     "junk",
     config.JunkSettings,
     "streamcluster junk --store faces.zarr",
-    "Find pictures and groups that are unlike the rest, or like what was marked as junk.",
+    "Find pictures and groups that are unlike the rest, or like what was marked as junk; flag what is dark, blurred, …",
 )
 _command(
     "mark",
@@ -400,5 +400,5 @@ _register(
     ],
     _OUTPUT,
     "streamcluster run configs/faces.toml",
-    "Ingest, fit, look for near-duplicates and export under one lock, as a settings file says: what cron calls.",
+    "Ingest, fit, look for near-duplicates and junk, and export under one lock, as a settings file says: for cron.",
 )

@@ -651,13 +651,14 @@ class RunSettings(Settings, frozen=True, kw_only=True):
     ingest: IngestSettings
     fit: FitSettings
     duplicates: DuplicatesSettings | None = None
+    junk: JunkSettings | None = None
     export: ExportSettings | None = None
 
 
 #: Settings that are paths; in a settings file they are relative to that file's folder.
 _PATHS = ("store", "sources", "drop", "dest")
 #: What `run` does where the settings file has a table for it, be it empty.
-_CURATING: dict[str, type[JobSettings]] = {"duplicates": DuplicatesSettings}
+_CURATING: dict[str, type[JobSettings]] = {"duplicates": DuplicatesSettings, "junk": JunkSettings}
 _JOBS: dict[str, type[JobSettings]] = {
     "ingest": IngestSettings,
     "fit": FitSettings,

@@ -284,7 +284,8 @@ def _junk_lines(report: Any) -> list[str]:
     for group in report.groups:
         suspects = f"{group.suspects:,} of {count(group.pictures, 'picture')} suspect"
         lines.append(f"  {group.score:10.4f} cluster_{group.cluster:02d}, {suspects}")
-    return lines
+    flagged = [f"{number:,} {name.replace('_', ' ')}" for name, number in report.flagged.items() if number]
+    return [*lines, f"flags: {', '.join(flagged) or 'none'}"]
 
 
 def _mark_lines(report: Any) -> list[str]:
@@ -334,7 +335,7 @@ def _status_lines(report: Any) -> list[str]:
 
 
 def _run_lines(report: Any) -> list[str]:
-    jobs = (report.ingest, report.fit, report.duplicates, report.export)
+    jobs = (report.ingest, report.fit, report.duplicates, report.junk, report.export)
     lines = [line for job in jobs if job is not None for line in summarize(job)]
     return lines if report.export is not None else [*lines, "nothing exported: the settings name no dest"]
 

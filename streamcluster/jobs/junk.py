@@ -1,4 +1,4 @@
-"""Which pictures of a store, and which groups, are likely junk: unlike the rest, or like what a person marked.
+"""Which pictures of a store, and which groups, are likely junk: unlike the rest, or like what a person marked; flags.
 
     fit, thumbnails ─▶ spaces ─▶ reference rows ─▶ blocks: measures ─ranks─▶ outlier scores
     marks, outlier scores of the marked ─▶ classifier ─▶ scores of all
@@ -15,7 +15,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamcluster.config import JunkSettings
+from streamcluster.config import FlagSettings, JobSettings, JunkSettings
+from streamcluster.curate.flags import FLAG_NAMES
 from streamcluster.curate.junk import (
     JOINED,
     Sample,
@@ -29,6 +30,7 @@ from streamcluster.curate.junk import (
     tasks_of,
 )
 from streamcluster.errors import FitNotFoundError, NoPicturesError
+from streamcluster.jobs.flag import flag_pictures
 from streamcluster.jobs.mark import read_marks
 from streamcluster.learn.features import SPACES
 from streamcluster.learn.marks import LEAST_MARKS, MOST_MARKS, learn_marks, log_odds
@@ -73,7 +75,7 @@ class JunkReport:
     Of the `pictures` that the fit groups, `suspects` have a score above the `threshold`. `waiting` live pictures have
     no group yet, and no score. `learned` says whether the scores are a classifier's, of `junk_marks` and `keep_marks`
     pictures; else they are outlier scores. `likeliest` maps paths to scores, `groups` describes the groups that are
-    most unlike the rest.
+    most unlike the rest. `flagged` counts the live pictures that have each flag.
     """
 
     up_to_date: bool
@@ -87,11 +89,12 @@ class JunkReport:
     keep_marks: int
     likeliest: dict[str, float]
     groups: list[SuspectGroup]
+    flagged: dict[str, int]
     peak_bytes: int | None
 
 
 def junk(settings: JunkSettings, *, executor: Executor | None = None, progress: Progress | None = None) -> JunkReport:
-    """Score how likely each picture that the current fit groups is junk, and each group, and write it into the store.
+    """Score how likely each picture that the current fit groups is junk, and each group; flag pictures; store both.
 
     Without marks of both kinds, `LEAST_MARKS` of each, the score of a picture is the share of pictures that are less
     unlike the rest, so that the default threshold leaves one in twenty. With them it is a classifier's confidence, 0
@@ -133,7 +136,7 @@ def junk(settings: JunkSettings, *, executor: Executor | None = None, progress: 
         usual = LIKELY if has_enough(marked) else OUTLYING
         threshold = usual if settings.threshold is None else settings.threshold
         attributes = {
-            "key": key_of(f"{VERSION} {fit.name} {len(live)} {marks.key} ", live),
+            "key": key_of(f"{VERSION} {fit.name} {len(live)} {marks.key} {limits_of(settings)} ", live),
             "fit": fit.name,
             "threshold": threshold,
             "version": VERSION,
@@ -152,6 +155,12 @@ def junk(settings: JunkSettings, *, executor: Executor | None = None, progress: 
 def _padded_labels(fit: Fit, n_rows: int) -> NDArray[np.int32]:
     labels = fit.labels()
     return np.pad(labels, (0, n_rows - len(labels)), constant_values=-1)
+
+
+def limits_of(settings: FlagSettings) -> list[float]:
+    """Return the limits of the flags, in the order of the settings."""
+    names = set(FlagSettings.__struct_fields__) - set(JobSettings.__struct_fields__)
+    return [getattr(settings, name) for name in sorted(names)]
 
 
 def has_enough(marked: NDArray[np.int8]) -> bool:
@@ -221,16 +230,17 @@ class _Scoring:
             with ScratchRows(4 * around.width) as scratch:
                 measured, outlying = self._find_outliers(around, scratch, running)
                 scores, learned = self._learn(around.width, scratch, measured, outlying)
+            live = self._collection.live_rows()
+            flags = flag_pictures(self._collection, live, self._settings, running, self._progress)
         whole = np.full(len(self._wanted), np.nan, np.float32)
         whole[self._wanted] = scores
         groups = rank_groups(scores, self._labels[self._wanted], self._fit.array("centers"))
         arrays: dict[str, NDArray[Any]] = {
             "score": whole,
             "cluster_score": groups.astype(np.float32),
-            # The place for flags: a bit for each name in `flag_names`.
-            "flags": np.zeros(len(self._wanted), np.uint16),
+            "flags": flags,
         }
-        return arrays, {"flag_names": [], "learned": learned}
+        return arrays, {"flag_names": FLAG_NAMES, "learned": learned}
 
     def _count_workers(self, features: list[FeatureRows]) -> int:
         """Return how many tasks the budget has memory for at a time."""
@@ -309,7 +319,7 @@ def _report(
     up_to_date: bool,
 ) -> JunkReport:
     assert found is not None
-    scores, groups = found.array("score"), found.array("cluster_score")
+    scores, groups, flags = (found.array(name) for name in ("score", "cluster_score", "flags"))
     threshold = found.attributes["threshold"]
     suspects = np.flatnonzero(scores > threshold)
     likeliest = suspects[np.lexsort((suspects, -scores[suspects]))][:LISTED].tolist()
@@ -331,5 +341,6 @@ def _report(
         keep_marks=marks.count(junk=False),
         likeliest={path: round(float(scores[row]), 4) for path, row in zip(paths, likeliest, strict=True)},
         groups=[SuspectGroup(int(i), int(sizes[i]), int(suspected[i]), round(float(groups[i]), 4)) for i in worst],
+        flagged={name: int(np.count_nonzero(flags >> i & 1)) for i, name in enumerate(FLAG_NAMES)},
         peak_bytes=peak_bytes(),
     )

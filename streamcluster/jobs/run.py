@@ -9,6 +9,7 @@ from streamcluster.jobs.duplicates import DuplicatesReport, duplicates
 from streamcluster.jobs.export import ExportReport, export
 from streamcluster.jobs.fit import FitReport, fit
 from streamcluster.jobs.ingest import IngestReport, ingest
+from streamcluster.jobs.junk import JunkReport, junk
 from streamcluster.runtime.execution import Executor
 from streamcluster.runtime.progress import Progress
 from streamcluster.store.pointer import exclusive_store
@@ -21,11 +22,12 @@ class RunReport:
     ingest: IngestReport
     fit: FitReport
     duplicates: DuplicatesReport | None
+    junk: JunkReport | None
     export: ExportReport | None
 
 
 def run(settings: RunSettings, *, executor: Executor | None = None, progress: Progress | None = None) -> RunReport:
-    """Ingest, fit, look for near-duplicates and export, as one writer.
+    """Ingest, fit, look for near-duplicates and junk, and export, as one writer.
 
     Parameters
     ----------
@@ -43,6 +45,7 @@ def run(settings: RunSettings, *, executor: Executor | None = None, progress: Pr
     with exclusive_store(settings.ingest.store):
         ingested = ingest(settings.ingest, executor=executor, progress=progress)
         fitted = fit(settings.fit, executor=executor, progress=progress)
-        looked = duplicates(settings.duplicates, executor=executor, progress=progress) if settings.duplicates else None
+        copies = duplicates(settings.duplicates, executor=executor, progress=progress) if settings.duplicates else None
+        suspects = junk(settings.junk, executor=executor, progress=progress) if settings.junk else None
         exported = export(settings.export, executor=executor, progress=progress) if settings.export else None
-        return RunReport(ingested, fitted, looked, exported)
+        return RunReport(ingested, fitted, copies, suspects, exported)
