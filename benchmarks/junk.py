@@ -128,9 +128,8 @@ def measure(work: Path) -> list[str]:
     for name, good, bad in mixtures():
         store, links = make_store(work, name, good, bad)
         columns[name] = measures_of(store)
-        if len(precision) < 2:
-            steps = (0, *MARKS) if len(bad) > max(MARKS) else (0, *MARKS[:2])
-            precision[name] = [precision_of(store, links, n) for n in steps]
+        if name.startswith("shared"):
+            precision[name] = [precision_of(store, links, n) for n in (0, *MARKS)]
     names = list(columns)
     lines = ["### Junk", "", "Area under the ROC without marks, `color` as the fit's features. Joined: "]
     lines[-1] += f"{', '.join(joined_measures('color'))}."

@@ -26,8 +26,7 @@ PENALTY: Final = 0.1
 #: Parts that the marked rows are divided into, each of which is judged by what the others teach.
 FOLDS: Final = 5
 #: What both values weigh before there is any evidence, and the precision of that normal prior. Both are log-odds, so
-#: that they add up as independent witnesses do; with 5 marks of each kind this is no worse than no marks, where a prior
-#: of 0 was (docs/benchmarks.md).
+#: that they add up as independent witnesses do; docs/benchmarks.md has the gain from 5 marks of each kind on.
 PRIOR_WEIGHT, PRIOR_PRECISION = 1.0, 2.0
 #: Marks of each kind that are needed, and how many of each are learned from.
 LEAST_MARKS: Final = 3
