@@ -14,7 +14,7 @@ demo: $(VENV)/installed
 	@echo "look into demo/groups"
 
 test: $(VENV)/developing
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 check: $(VENV)/developing
 	$(BIN)/ruff check .
