@@ -11,7 +11,8 @@ demo: $(VENV)/installed
 	$(BIN)/streamcluster ingest demo/digits --store demo/digits.zarr
 	$(BIN)/streamcluster fit --store demo/digits.zarr --clusters 10
 	$(BIN)/streamcluster export demo/groups --store demo/digits.zarr
-	@echo "look into demo/groups"
+	$(BIN)/streamcluster report demo/report.html --store demo/digits.zarr --force
+	@echo "look into demo/groups, and open demo/report.html"
 
 test: $(VENV)/developing
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
@@ -33,6 +34,8 @@ picture: demo
 
 screenshots: demo $(VENV)/developing
 	$(BIN)/streamcluster duplicates --store demo/digits.zarr --quiet
+	$(BIN)/streamcluster junk --store demo/digits.zarr --quiet
+	$(BIN)/streamcluster plot demo/plots --store demo/digits.zarr --quiet
 	$(BIN)/python docs/make_screenshots.py demo/digits.zarr
 
 clean:

@@ -407,7 +407,12 @@ def test_whatever_can_be_used_has_a_name(tab):
 def test_what_was_not_looked_for_tells_its_command(browser, store, tmp_path):
     write(store, tmp_path / "r.html")
     tab, complaints = open_page(browser, tmp_path / "r.html")
-    for section, command in (("duplicates", "duplicates"), ("suspects", "junk"), ("flags", "junk"), ("map", "map")):
+    for section, command in (
+        ("duplicates", "duplicates"),
+        ("suspects", "junk"),
+        ("flags", "junk"),
+        ("map", "plot plots"),
+    ):
         assert f"streamcluster {command} --store" in tab.inner_text(f"#{section}")
     assert complaints == []
     tab.close()

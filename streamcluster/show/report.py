@@ -120,7 +120,7 @@ def collect(collection: Collection, per_group: int, executor: Executor, progress
 _COMMANDS: Final[dict[Kind, str]] = {
     "duplicates": "streamcluster duplicates --store",
     "junk": "streamcluster junk --store",
-    "map": "streamcluster map --store",
+    "map": "streamcluster plot plots --store",
 }
 
 
@@ -276,11 +276,11 @@ def _rejects_data(collection: Collection) -> dict[str, Any]:
 
 
 def _place(collection: Collection, fit: Fit, found: Findings | None, live: NDArray[np.bool_]) -> tuple[Points, bool]:
-    """Return points of the map if it is of this fit, else of the first two principal components; and which."""
+    """Return points of the map, if it places pictures of this fit, else of the first two components; and which."""
     labels = fit.labels()
     grouped = live[: len(labels)] & (labels >= 0)
     seed = collection.pointer.seed
-    if found is not None and found.attributes.get("fit") == fit.name:
+    if found is not None:
         x, y = found.array("x")[: len(labels)], found.array("y")[: len(labels)]
         placed = grouped[: len(x)] & np.isfinite(x) & np.isfinite(y)
         if placed.any():
