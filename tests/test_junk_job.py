@@ -228,7 +228,7 @@ def test_bad_marks_are_refused_and_nothing_is_stored(store, tmp_path):
         sc.mark(sc.MarkSettings(store=str(store), junk=(str(tmp_path / "else"), str(tmp_path / "in" / "00.png"))))
     with pytest.raises(SourceNotFoundError, match="no such"):
         mark(store, junk=["00.png"], keep=["nowhere.png"])
-    with pytest.raises(SourceNotFoundError):
+    with pytest.raises(SettingsError, match="cannot read this list"):
         mark(store, junk=["nowhere.txt"])
     with pytest.raises(SettingsError, match="both"):
         mark(store, junk=["00.png"], keep=names(0, 2))
