@@ -331,6 +331,10 @@ def _status_lines(report: Any) -> list[str]:
         mark = "current" if fit.name == report.current_fit else "       "
         groups = f"{count(fit.pictures, 'picture')} in {count(fit.clusters, 'group')} ({fit.mode})"
         lines.append(f"  fit {fit.name}   {mark} {groups}")
+    found = [(report.near_duplicates, "near-duplicates"), (report.suspects, "suspects")]
+    found += [(report.junk_marks or None, "marked as junk"), (report.keep_marks or None, "marked as none")]
+    known = [f"{number:,} {what}" for number, what in found if number is not None]
+    lines += [f"  found      {', '.join(known)}"] if known else []
     return lines + [f"{path}: {reason}" for path, reason in report.rejects.items()]
 
 

@@ -194,15 +194,6 @@ def grey_among_colour(bits: NDArray[np.uint16], live: NDArray[np.bool_], most: f
     return bits if n_grey < most * np.count_nonzero(live) else bits & ~grey
 
 
-def flags_text(bits: int) -> str:
-    """Return the names of a picture's flags.
-
-    >>> flags_text(0b101), flags_text(0)
-    ('dark|blurred', '')
-    """
-    return "|".join(name for i, name in enumerate(FLAG_NAMES) if bits >> i & 1)
-
-
 def inside_padding(width: NDArray[np.int32], height: NDArray[np.int32], side: int) -> NDArray[np.bool_]:
     """Return which pixels of padded thumbnails belong to the picture, bool (n, side, side).
 

@@ -11,12 +11,14 @@ import numpy as np
 from streamcluster.config import StatusSettings
 from streamcluster.errors import SourceError
 from streamcluster.jobs.intake import known_pictures, known_rejects
+from streamcluster.jobs.mark import read_marks
 from streamcluster.runtime.paths import decode_path, printable
 from streamcluster.runtime.progress import Progress
 from streamcluster.sources.scan import Patterns, Scan, check_source
 from streamcluster.store.collection import Collection, open_collection
 from streamcluster.store.durable import files_below
 from streamcluster.store.embeddings import Embeddings
+from streamcluster.store.findings import Findings
 from streamcluster.store.table import LIVE
 
 
@@ -48,6 +50,7 @@ class StatusReport:
 
     live == grouped + waiting_for_fit. `waiting_for_ingest` and `missing` compare the sources with the catalogue by
     path, size and time, so that a moved file is among both; `unreachable` lists sources that cannot be looked at.
+    `near_duplicates`, besides the best of each group, and `suspects` are None where nobody looked for them.
     """
 
     store: str
@@ -65,6 +68,10 @@ class StatusReport:
     current_fit: str | None
     fits: list[FitStatus]
     embeddings: list[EmbeddingStatus]
+    near_duplicates: int | None
+    suspects: int | None
+    junk_marks: int
+    keep_marks: int
     pixel_bytes: int
     catalog_bytes: int
     fit_bytes: int
@@ -90,6 +97,7 @@ def status(settings: StatusSettings, *, progress: Progress | None = None) -> Sta
     collection = open_collection(settings.store)
     counts = collection.counts()
     pending = _look_at_sources(collection, progress or Progress())
+    marks = read_marks(collection)
     return StatusReport(
         store=printable(collection.root),
         sources=[printable(source) for source in collection.sources],
@@ -106,6 +114,10 @@ def status(settings: StatusSettings, *, progress: Progress | None = None) -> Sta
         current_fit=collection.current_fit,
         fits=[_describe_fit(collection, name) for name in collection.fits()],
         embeddings=[_describe_embeddings(collection, found) for found in collection.all_embeddings()],
+        near_duplicates=_count_duplicates(collection.findings("duplicates")),
+        suspects=_count_suspects(collection.findings("junk")),
+        junk_marks=marks.count(junk=True),
+        keep_marks=marks.count(junk=False),
         pixel_bytes=_folder_bytes(os.path.join(collection.root, "pixels")),
         catalog_bytes=sum(_folder_bytes(os.path.join(collection.root, name)) for name in ("catalog", "rejects")),
         fit_bytes=_folder_bytes(os.path.join(collection.root, "fits")),
@@ -148,6 +160,17 @@ def _describe_fit(collection: Collection, name: str) -> FitStatus:
 def _describe_embeddings(collection: Collection, found: Embeddings) -> EmbeddingStatus:
     n_made = int(np.count_nonzero(found.origins(collection.n_rows)))
     return EmbeddingStatus(found.name, found.attributes["model"], found.width, n_made, _folder_bytes(found.folder))
+
+
+def _count_duplicates(found: Findings | None) -> int | None:
+    if found is None:
+        return None
+    kept = found.array("kept")
+    return int(np.count_nonzero(kept != np.arange(len(kept))))
+
+
+def _count_suspects(found: Findings | None) -> int | None:
+    return None if found is None else int(np.count_nonzero(found.array("score") > found.attributes["threshold"]))
 
 
 def _list_rejects(collection: Collection) -> dict[str, str]:

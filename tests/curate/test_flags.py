@@ -9,14 +9,7 @@ import pytest
 from sklearn.datasets import load_sample_images
 
 from streamcluster.config import FlagSettings, IngestSettings
-from streamcluster.curate.flags import (
-    FLAG_NAMES,
-    flag_bits,
-    flags_text,
-    grey_among_colour,
-    inside_padding,
-    looks_of,
-)
+from streamcluster.curate.flags import FLAG_NAMES, flag_bits, grey_among_colour, inside_padding, looks_of
 from streamcluster.errors import SettingsError
 from streamcluster.jobs.ingest import ingest
 from streamcluster.runtime.paths import decode_path
@@ -44,6 +37,10 @@ def bits_of(picture, *, side=SIDE, width=200, height=200, **limits):
     looks = looks_of(resized(picture, side)[None])
     size = np.array([width], np.int32), np.array([height], np.int32)
     return flag_bits(looks, *size, sharpnesses(luma[None]).astype(np.float32), settings(**limits))
+
+
+def flags_text(bits):
+    return "|".join(name for i, name in enumerate(FLAG_NAMES) if bits >> i & 1)
 
 
 def flags_of(picture, **options):
