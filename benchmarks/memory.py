@@ -35,13 +35,18 @@ def _peaks(work: Path, n: int) -> dict[str, int]:
     folder, store, dest = make_pictures(work / f"pictures-{n}", n), work / "memory.zarr", work / "memory-groups"
     shutil.rmtree(store, ignore_errors=True)
     shutil.rmtree(dest, ignore_errors=True)
+    shutil.rmtree(plots := work / "memory-plots", ignore_errors=True)
     shared = ("--store", store, "--memory", f"{BUDGET_MIB}MiB")
     jobs = {
         "ingest": ("ingest", folder),
         "ingest again": ("ingest", folder),
         "fit": ("fit",),
+        "duplicates": ("duplicates",),
+        "junk": ("junk",),
+        "plot": ("plot", plots),
         "export": ("export", dest, "--mode", "hardlink"),
         "export again": ("export", dest, "--mode", "hardlink"),
+        "report": ("report", work / "memory.html", "--force"),
     }
     return {name: run_command(*arguments, *shared).report["peak_bytes"] for name, arguments in jobs.items()}
 

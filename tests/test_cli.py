@@ -174,17 +174,20 @@ def test_a_settings_file_with_a_key_that_means_nothing_is_refused(tmp_path):
     assert "clutsers" in done.stderr
 
 
-def test_run_does_the_three_jobs_of_a_file_with_paths_beside_it(digits, tmp_path):
+def test_run_does_the_jobs_of_a_file_with_paths_beside_it(digits, tmp_path):
     (tmp_path / "faces.toml").write_text(
         f"store = 'faces.zarr'\n[ingest]\nsources = ['{digits}']\nimage_size = 16\n"
-        "[fit]\nclusters = 4\n[export]\ndest = 'groups'\n"
+        "[fit]\nclusters = 4\n[junk]\nthreshold = 0.9\n[export]\ndest = 'groups'\njunk = 'separate'\n"
     )
     done = run("run", tmp_path / "faces.toml", "--json", cwd="/")
     assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout)) == {"ingest", "fit", "export"}
+    report = json.loads(done.stdout)
+    assert {job for job, told in report.items() if told is not None} == {"ingest", "fit", "junk", "export"}
+    assert len(list((tmp_path / "groups" / "suspects").iterdir())) == report["junk"]["suspects"] > 0
     assert (tmp_path / "groups" / "metadata.csv").exists()
     again = json.loads(run("run", tmp_path / "faces.toml", "--json").stdout)
     assert (again["ingest"]["unchanged"], again["fit"]["up_to_date"], again["export"]["kept"]) == (1797, True, 1797)
+    assert again["junk"]["up_to_date"]
 
 
 def test_a_log_file_tells_what_was_asked_for_what_was_done_and_what_failed(store, tmp_path):

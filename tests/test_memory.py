@@ -16,18 +16,22 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the system does
 
 #: Enough to fill what jobs hold at a time, with the small steps below, and four times as many: 94 MiB of thumbnails.
 FEW, MANY = 2_000, 8_000
+JOBS = ("ingest", "ingest again", "fit", "fit with a model", "duplicates", "junk", "export", "report")
 MIB = 1 << 20
 BUDGET = 512 * MIB
 PLAIN = "from streamcluster.__main__ import main; main()"
 #: What a job holds at a time is limited, but large beside a few thousand pictures; here it is small.
 SMALL_STEPS = """
+from streamcluster.curate import junk
 from streamcluster.jobs import embed, fit, intake
 from streamcluster.learn import plan
+from streamcluster.show import scatter
 from streamcluster.store import collection, embeddings, fits, table
 embeddings.EMBEDDING_ROWS = embed.EMBEDDING_ROWS = 256
 collection.BLOCK_BYTES = 1 << 20
 intake.COMMIT_FILES = 1024
-plan.SHUFFLE_ROWS = plan.SAMPLE_ROWS = 1024
+plan.SHUFFLE_ROWS = plan.SAMPLE_ROWS = junk.LEARNING_ROWS = scatter.MOST_POINTS = 1024
+junk.REFERENCE_ROWS = 256
 for module in (table, fits, fit, embeddings):
     module.COLUMN_ROWS = 1024
 """
@@ -89,7 +93,10 @@ def peaks(root):
             "ingest again": ("ingest", source),
             "fit": ("fit", "--clusters", 20),
             "fit with a model": ("fit", "--clusters", 20, "--features", f"onnx:{model}", "--components", 5),
+            "duplicates": ("duplicates",),
+            "junk": ("junk",),
             "export": ("export", dest),
+            "report": ("report", root / f"{n}.html"),
         }
         for job, arguments in jobs.items():
             peak, report = run_well(*arguments, *shared, program=SMALL_STEPS + PLAIN)
@@ -98,7 +105,7 @@ def peaks(root):
     return found
 
 
-@pytest.mark.parametrize("job", ["ingest", "ingest again", "fit", "fit with a model", "export"])
+@pytest.mark.parametrize("job", JOBS)
 def test_four_times_as_many_pictures_take_the_memory_of_the_budget_and_no_more(peaks, job):
     few, many = peaks[job, FEW][0], peaks[job, MANY][0]
     assert max(few, many) <= BUDGET

@@ -114,7 +114,7 @@ def test_it_may_be_drawn_again_and_workers_do_not_matter(fitted, monkeypatch):
 def test_a_recut_has_the_same_map_and_an_older_fit_another(fitted):
     draw(fitted)
     before = pointer_of(fitted / "s.zarr")["findings"]
-    fit(fitted, recut=2)
+    fit(fitted, clusters=None, recut=2)
     assert draw(fitted).clusters == 2
     assert pointer_of(fitted / "s.zarr")["findings"] == before
     fit(fitted, features="gray")
