@@ -99,6 +99,12 @@ def embeddings_of(store):
     return {f"{folder.name}/{name}": array[...] for folder in laid_out for name, array in _arrays_in(folder)}
 
 
+def findings_of(store):
+    """Return the arrays of the findings of a store that count, by name."""
+    kinds = pointer_of(store)["findings"].items()
+    return {f"{kind}/{name}": a[...] for kind, which in kinds for name, a in _arrays_in(store / kind / which)}
+
+
 def _arrays_in(folder):
     """Yield (name, array) without a listing by zarr, which warns of what a kill left."""
     for path in sorted(folder.glob("*/zarr.json")):
@@ -112,7 +118,7 @@ def check_same(found, expected):
     for name, value in expected.items():
         if isinstance(value, np.ndarray):
             assert found[name].dtype == value.dtype, name
-            assert np.array_equal(found[name], value), name
+            assert np.array_equal(found[name], value, equal_nan=value.dtype.kind == "f"), name
         else:
             assert found[name] == value, name
 

@@ -24,6 +24,7 @@ from pictures import (
     check_same,
     contents,
     embeddings_of,
+    findings_of,
     listed,
     pointer_of,
     tree,
@@ -32,9 +33,10 @@ from pictures import (
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, signals and /proc")
 
 #: Random moments at which each of the jobs below is killed, from within; and from outside, by the clock.
-MOMENTS = int(os.environ.get("KILL_MOMENTS", "7"))
+MOMENTS = int(os.environ.get("KILL_MOMENTS", "5"))
 CLOCK_MOMENTS = 2
 FIRST_CLUSTERS, CLUSTERS = 3, 6
+FINDINGS = ("duplicates", "junk")
 
 
 def write_first(pictures):
@@ -122,6 +124,9 @@ def world(tmp_path_factory, server):
     server.run_well("export", root / "first", "--store", root / "fitted.zarr")
     copy(root / "fitted.zarr", root / "refitted.zarr")
     server.run_well(*fit_command(root / "refitted.zarr"))
+    for kind in FINDINGS:
+        copy(root / "refitted.zarr", root / f"{kind}.zarr")
+        server.run_well(kind, "--store", root / f"{kind}.zarr")
     server.run_well("export", root / "fresh", "--store", root / "refitted.zarr")
     copy(root / "first", root / "updated")
     server.run_well("export", root / "updated", "--store", root / "refitted.zarr")
@@ -189,6 +194,25 @@ def embedding_job(world):
     )
 
 
+def finding_job(world, kind):
+    before = arrays_of(world.root / "refitted.zarr")
+    after = arrays_of(world.root / f"{kind}.zarr") | findings_of(world.root / f"{kind}.zarr")
+
+    def check(folder):
+        """What was found counts whole or not at all."""
+        found = arrays_of(folder / "s.zarr") | findings_of(folder / "s.zarr")
+        check_same(found, after if kind in found["pointer"]["findings"] else before)
+
+    return Job(
+        lambda folder: copy(world.root / "refitted.zarr", folder / "s.zarr"),
+        lambda folder: [kind, "--store", folder / "s.zarr"],
+        check,
+        lambda folder: arrays_of(folder / "s.zarr") | findings_of(folder / "s.zarr"),
+        after,
+        "s.zarr.lock.holder",
+    )
+
+
 def export_job(world, update):
     expected = tree(world.root / ("updated" if update else "fresh"))
     tables = {expected["metadata.csv"][0]}
@@ -218,6 +242,8 @@ JOBS = {
     "later ingest": lambda world: ingest_job(world, update=True),
     "fit": fit_job,
     "fit with a model": embedding_job,
+    "duplicates": lambda world: finding_job(world, "duplicates"),
+    "junk": lambda world: finding_job(world, "junk"),
     "first export": lambda world: export_job(world, update=False),
     "later export": lambda world: export_job(world, update=True),
 }
