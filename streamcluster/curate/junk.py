@@ -42,8 +42,8 @@ FAR_SHARE: Final = 0.05
 TILE_ROWS: Final = 256
 #: Rows that principal components are learned from at a time.
 BATCH_ROWS: Final = 512
-#: The measures of the two spaces of thumbnails that make up the outlier score; see docs/benchmarks.md.
-JOINED: Final = ("color T²", "color near", "texture near", "texture far")
+#: The measures that make up the outlier score, of all spaces together and of each; see docs/benchmarks.md.
+JOINED: Final = ("together near", "color T²", "texture near", "texture far")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +168,13 @@ def ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
 def join_ranks(measures: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:
     """Return float64 (n,): one outlier score of several measures, the share of rows that are less outlying.
 
-    A row counts by the measure in which its rank is highest (Tippett, "The methods of statistics", 1931, joins
-    significance levels like this): a measure that does not see a kind of junk cannot hide what another sees. The mean
-    of -log(1 - r) of ranks r (Fisher 1925) was weaker: 0.979 instead of 0.995 on the shared junk.
+    Ranks r are joined as Fisher joins significance levels ("Statistical methods for research workers", 1932): by the
+    mean of -log(1 - r), to which a very high rank adds much and a low one takes little away. So what one measure sees
+    is not hidden by those that do not. The highest rank alone (Tippett 1931) was weaker on four of six sets, by
+    up to 0.03, and as good on the others.
     """
-    return ranks(np.maximum.reduce([ranks(values) for values in measures]))
+    joined = [-np.log1p(-ranks(values)) for values in measures]
+    return ranks(np.add.reduce(joined))
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +284,8 @@ class Surroundings:
                 progress.advance_or_stop(n)
         self._unit = [References(rows, _unit(space, scores)) for space, scores in zip(self.spaces, found, strict=True)]
         self._half = [References(rows, _half(space, scores)) for space, scores in zip(self.spaces, found, strict=True)]
+        self._spreads = [max(float(np.sqrt(np.square(half.points).sum() / len(rows))), 1e-12) for half in self._half]
+        self._together = References(rows, self._joined([half.points for half in self._half]))
         self._neighbours = NEAR, max(1, round(FAR_SHARE * len(rows)))
 
     @property
@@ -292,20 +296,26 @@ class Surroundings:
     def _place(self, rows: slice, wanted: NDArray[np.bool_]) -> list[Placed]:
         return [space.place(rows, wanted) for space in self.spaces]
 
+    def _joined(self, points: Sequence[Floats]) -> Floats:
+        """Return rows of all spaces as one, float32 (n, d), each space as wide as the others."""
+        return np.concatenate([part / np.float32(s) for part, s in zip(points, self._spreads, strict=True)], axis=1)
+
     def look(self, block: slice, wanted: NDArray[np.bool_]) -> Looks:
         """Measure those rows of a block that are wanted."""
         rows = block.start + np.flatnonzero(wanted)
         measures: dict[str, Floats] = {}
-        scores = []
+        scores, halves = [], []
         for i, (space, placed) in enumerate(zip(self.spaces, self._place(block, wanted), strict=True)):
             scores.append(_unit(space, placed.scores))
             neighbours = self._unit[i].distances_to(scores[-1], rows, self._neighbours)
-            apart = self._half[i].distances_to(_half(space, placed.scores), rows, self._neighbours[1:])
+            halves.append(_half(space, placed.scores))
+            apart = self._half[i].distances_to(halves[-1], rows, self._neighbours[1:])
             leading, variances = placed.scores[:, :LEADING], space.components.explained_variance[:LEADING]
             measures[f"{space.name} T²"] = hotelling(leading, variances)
             measures[f"{space.name} residual"] = placed.residual
             measures[f"{space.name} near"], measures[f"{space.name} far"] = neighbours.T
             measures[f"{space.name} apart"] = apart[:, 0]
+        measures["together near"] = self._together.distances_to(self._joined(halves), rows, (NEAR,))[:, 0]
         return Looks(np.concatenate(scores, axis=1), measures)
 
 
