@@ -40,8 +40,9 @@ NEAR: Final = 10
 FAR_SHARE: Final = 0.05
 #: Rows that are placed, and compared with the reference rows, at a time.
 TILE_ROWS: Final = 256
-#: Rows that principal components are learned from at a time.
+#: Rows that principal components are learned from at a time, and what learning takes besides its tasks.
 BATCH_ROWS: Final = 512
+LEARNING_BYTES: Final = 64 * MIB
 #: The measures that make up the outlier score, of all spaces together and of each; see docs/benchmarks.md.
 JOINED: Final = ("together near", "color T²", "texture near", "texture far")
 
@@ -241,8 +242,7 @@ def task_bytes(features: Iterable[FeatureRows]) -> int:
     for rows in features:
         blocks += 2 * rows.block_bytes + rows.temporary_bytes
         tiles = max(tiles, 3 * 4 * TILE_ROWS * sum(rows.part_sizes))
-    learning = 64 * MIB
-    return blocks + tiles + 2 * 4 * TILE_ROWS * REFERENCE_ROWS + learning
+    return blocks + tiles + 2 * 4 * TILE_ROWS * REFERENCE_ROWS
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from streamcluster.config import FlagSettings, JobSettings, JunkSettings
 from streamcluster.curate.flags import FLAG_NAMES
 from streamcluster.curate.junk import (
     JOINED,
+    LEARNING_BYTES,
     Sample,
     Space,
     Surroundings,
@@ -244,7 +245,7 @@ class _Scoring:
 
     def _count_workers(self, features: list[FeatureRows]) -> int:
         """Return how many tasks the budget has memory for at a time."""
-        rest = ROW_BYTES * len(self._wanted)
+        rest = ROW_BYTES * len(self._wanted) + LEARNING_BYTES
         task = task_bytes(features)
         room = room_bytes(self._settings.memory, rest + 2 * task, f"looking for junk among {len(self._wanted):,} rows")
         return min(self._settings.workers, (room - rest) // task - 1)
