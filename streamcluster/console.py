@@ -350,7 +350,7 @@ def _export_lines(report: Any) -> list[str]:
     acts += [(report.kept, "kept"), (report.restored, "restored"), (report.left_alone, "left alone")]
     done = ", ".join(f"{number:,} {act}" for number, act in acts if number) or written or "nothing to do"
     return [
-        f"{report.dest}: {'would be ' if report.dry_run else ''}{done}",
+        f"{report.dest}: {'dry run, nothing was changed: ' if report.dry_run else ''}{done}",
         f"{count(report.pictures, 'picture')} = {report.grouped:,} grouped + {report.set_aside:,} set aside "
         f"+ {report.rejected:,} rejected",
         *_found_lines(report),
