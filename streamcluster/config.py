@@ -577,7 +577,7 @@ class JunkSettings(FlagSettings, frozen=True, kw_only=True):
         Annotated[
             float,
             _about(
-                "Score from which on a picture is a suspect: without marks the share of pictures that are less unlike "
+                "Score above which a picture is a suspect: without marks the share of pictures that are less unlike "
                 "the rest, with marks how likely it is junk.",
                 ge=0,
                 le=1,

@@ -230,6 +230,16 @@ def test_bad_marks_are_refused_and_nothing_is_stored(store, tmp_path):
         mark(store, junk=["00.png"], keep=["nowhere.png"])
     with pytest.raises(SettingsError, match="cannot read this list"):
         mark(store, junk=["nowhere.txt"])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.txt").touch()
+    for nothing in ("empty", "empty.txt"):
+        with pytest.raises(SourceNotFoundError, match="no picture"):
+            sc.mark(sc.MarkSettings(store=str(store), junk=(str(tmp_path / nothing),)))
+    if hasattr(os, "mkfifo"):
+        for name in ("pipe", "pipe.txt"):
+            os.mkfifo(tmp_path / name)
+            with pytest.raises(SourceNotFoundError, match="no file and no folder"):
+                sc.mark(sc.MarkSettings(store=str(store), junk=(str(tmp_path / name),)))
     with pytest.raises(SettingsError, match="both"):
         mark(store, junk=["00.png"], keep=names(0, 2))
     with pytest.raises(SettingsError, match="nothing to mark"):

@@ -79,7 +79,7 @@ def mark(settings: MarkSettings, *, progress: Progress | None = None) -> MarkRep
     Raises
     ------
     SourceNotFoundError
-        A path does not exist.
+        A path does not exist, or nothing there is a picture.
     UnknownPictureError
         A file has bytes that the store has never seen. Nothing is stored.
     SettingsError
@@ -98,6 +98,9 @@ def mark(settings: MarkSettings, *, progress: Progress | None = None) -> MarkRep
                 option: _digests_below(paths, patterns, collection.root, option, progress)
                 for option, paths in named.items()
             }
+        for option, paths in named.items():
+            if paths and not found[option]:
+                raise SourceNotFoundError(f"{option} {printable(paths[0])}: there is no picture; nothing was marked")
         _check(collection, found)
         before = read_marks(collection).junk_of
         forgotten = [digest for digest in found["--forget"] if digest in before]
@@ -149,7 +152,7 @@ def _digests_below(
 def _listed(paths: Sequence[str], option: str) -> Iterator[str]:
     """Yield paths, and instead of a text file those that it lists, relative to its folder."""
     for path in paths:
-        if not path.lower().endswith(LIST_ENDING) or os.path.isdir(path):
+        if not path.lower().endswith(LIST_ENDING) or (os.path.exists(path) and not os.path.isfile(path)):
             yield path
             continue
         try:
@@ -166,8 +169,10 @@ def _files_of(path: str, patterns: Patterns, keep_out: str, option: str) -> Iter
     if os.path.isdir(path):
         for entry in walk([os.path.abspath(path)], patterns, keep_out, Listing(), lambda: None):
             yield os.fsdecode(entry.path)
-    elif os.path.exists(path):
+    elif os.path.isfile(path):
         yield path
+    elif os.path.exists(path):
+        raise SourceNotFoundError(f"{option} {printable(path)}: this is no file and no folder; nothing was marked")
     else:
         raise SourceNotFoundError(f"{option} {printable(path)}: there is no such file or folder; nothing was marked")
 
