@@ -60,6 +60,17 @@ def names(start, stop):
     return [f"{i:02d}.png" for i in range(start, stop)]
 
 
+def test_files_of_the_same_bytes_have_the_same_score(store):
+    source = store.parent / "in"
+    for name in names(0, 20):
+        shutil.copy(source / name, source / f"copy-{name}")
+    sc.ingest(sc.IngestSettings(sources=(str(source),), store=str(store)))
+    sc.fit(sc.FitSettings(store=str(store), clusters=3))
+    look(store)
+    scores = score_of(store)
+    assert [scores[f"copy-{name}"] for name in names(0, 20)] == [scores[name] for name in names(0, 20)]
+
+
 def test_scores_are_shares_and_in_the_store(store):
     report = look(store, threshold=0.5)
     assert (report.up_to_date, report.learned, report.pictures, report.fit) == (False, False, N, "0001")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from streamcluster.config import FlagSettings, JobSettings, JunkSettings
 from streamcluster.curate.flags import FLAG_NAMES
+from streamcluster.curate.groups import same_content
 from streamcluster.curate.junk import (
     JOINED,
     LEARNING_BYTES,
@@ -233,6 +234,7 @@ class _Scoring:
                 scores, learned = self._learn(around.width, scratch, measured, outlying)
             live = self._collection.live_rows()
             flags = flag_pictures(self._collection, live, self._settings, running, self._progress)
+        scores = self._alike(scores)
         whole = np.full(len(self._wanted), np.nan, np.float32)
         whole[self._wanted] = scores
         groups = rank_groups(scores, self._labels[self._wanted], self._fit.array("centers"))
@@ -242,6 +244,12 @@ class _Scoring:
             "flags": flags,
         }
         return arrays, {"flag_names": FLAG_NAMES, "learned": learned}
+
+    def _alike(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the scores where files of the same bytes have that of the first: their ranks differ by rounding."""
+        digests = self._collection.catalog.column("digest")[self._wanted]
+        rows = np.arange(len(scores), dtype=np.int32)
+        return scores[same_content(digests, rows, rows)]
 
     def _count_workers(self, features: list[FeatureRows]) -> int:
         """Return how many tasks the budget has memory for at a time."""
