@@ -146,7 +146,7 @@ def junk(settings: JunkSettings, *, executor: Executor | None = None, progress: 
         found = collection.findings("junk")
         known = found is not None and found.attributes.get("key") == attributes["key"]
         if found is None or not known:
-            arrays, more = _Scoring(settings, collection, fit, marked, wanted, labels, progress).run(executor)
+            arrays, more = _Scoring(settings, collection, fit, marked, live, wanted, labels, progress).run(executor)
             collection.publish_findings("junk", arrays, attributes | more)
         elif found.attributes["threshold"] != threshold:
             arrays = {name: found.array(name) for name in ("score", "cluster_score", "flags")}
@@ -208,6 +208,7 @@ class _Scoring:
         collection: CollectionWriter,
         fit: Fit,
         marked: NDArray[np.int8],
+        live: NDArray[np.bool_],
         wanted: NDArray[np.bool_],
         labels: NDArray[np.int32],
         progress: Progress,
@@ -215,11 +216,13 @@ class _Scoring:
         self._settings = settings
         self._collection = collection
         self._fit = fit
+        self._live = live
         self._wanted = wanted
         self._labels = labels
         self._progress = progress
         self._seed = collection.pointer.seed
         self._marked = marked
+        self._learns = has_enough(marked)
 
     def run(self, executor: Executor | None) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return the arrays of the finding, and what else describes it."""
@@ -232,8 +235,7 @@ class _Scoring:
             with ScratchRows(4 * around.width) as scratch:
                 measured, outlying = self._find_outliers(around, scratch, running)
                 scores, learned = self._learn(around.width, scratch, measured, outlying)
-            live = self._collection.live_rows()
-            flags = flag_pictures(self._collection, live, self._settings, running, self._progress)
+            flags = flag_pictures(self._collection, self._live, self._settings, running, self._progress)
         scores = self._alike(scores)
         whole = np.full(len(self._wanted), np.nan, np.float32)
         whole[self._wanted] = scores
@@ -272,7 +274,7 @@ class _Scoring:
             for look in looks:
                 for name, values in look.measures.items():
                     parts.setdefault(name, []).append(values)
-                if has_enough(self._marked):
+                if self._learns:
                     scratch.append(look.scores.view(np.uint8))
                 self._progress.advance_or_stop(len(look.scores))
         measures = {name: np.concatenate(values) for name, values in parts.items()}
@@ -286,7 +288,7 @@ class _Scoring:
         self, width: int, scratch: ScratchRows, measured: NDArray[np.float32], outlying: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], bool]:
         """Return the scores, and whether a classifier gave them."""
-        if not has_enough(self._marked):
+        if not self._learns:
             return outlying, False
         marked = self._marked[self._wanted]
         drawn = np.random.default_rng(self._seed)

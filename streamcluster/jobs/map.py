@@ -65,7 +65,7 @@ def bring_map_up_to_date(
     sample_rows = _sample(shown, collection.pointer.seed)
     workers = _count_workers(settings, fit, len(shown), len(sample_rows))
     with progress.stage("map", pictures_map.EARLY_ITERATIONS + pictures_map.LATE_ITERATIONS, "iterations"):
-        sample = _read_scores(fit, sample_rows, len(shown))
+        sample = fit.scores_of(sample_rows)
         laid = pictures_map.lay_out(sample, collection.pointer.seed, progress.advance_or_stop)
     places = np.full((len(shown), 2), np.nan, np.float32)
     rest = shown.copy()
@@ -119,16 +119,6 @@ def _count_workers(settings: JobSettings, fit: Fit, n_rows: int, n_sample: int) 
 
     room = room_bytes(settings.memory, taken(1), f"a map of {n_rows:,} rows")
     return next((n for n in range(settings.workers, 1, -1) if taken(n) <= room), 1)
-
-
-def _read_scores(fit: Fit, rows: NDArray[np.intp], n_rows: int) -> NDArray[np.float32]:
-    """Return the scores of some rows, read a tile at a time."""
-    parts = []
-    for tile in tile_rows(n_rows, COLUMN_ROWS):
-        first, last = np.searchsorted(rows, (tile.start, tile.stop))
-        if first < last:
-            parts.append(fit.array("scores", tile)[rows[first:last] - tile.start])
-    return np.concatenate(parts)
 
 
 def _place(

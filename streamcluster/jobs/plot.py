@@ -19,7 +19,6 @@ from streamcluster.jobs.map import bring_map_up_to_date, grouped_rows
 from streamcluster.learn.eigenimages import eigenimages
 from streamcluster.learn.map import check_extra as check_map_extra
 from streamcluster.learn.tree import ward_tree
-from streamcluster.runtime.blocks import tile_rows
 from streamcluster.runtime.execution import Executor, one_blas_thread, using
 from streamcluster.runtime.memory import MIB, peak_bytes, room_bytes
 from streamcluster.runtime.paths import printable, system_path
@@ -28,7 +27,6 @@ from streamcluster.show import plots
 from streamcluster.show.groups import picture_groups
 from streamcluster.store.collection import Collection, CollectionWriter, open_for_writing
 from streamcluster.store.fits import Fit, fit_name
-from streamcluster.store.table import COLUMN_ROWS
 
 FIGURES: Final = ("variance", "scatter2d", "scatter3d", "map", "groups", "eigenimages", "sizes", "tree")
 FILES: Final = tuple(f"{name}.{ending}" for name in FIGURES for ending in plots.ENDINGS)
@@ -206,11 +204,8 @@ def _draw_lots(
     if total > plots.MOST_POINTS:
         rows = np.sort(np.random.default_rng([seed, 6]).choice(rows, plots.MOST_POINTS, replace=False))
     scores = np.zeros((len(rows), 3), np.float32)
-    for tile in tile_rows(len(fit.labels()), COLUMN_ROWS):
-        first, last = np.searchsorted(rows, (tile.start, tile.stop))
-        if first < last:
-            found = fit.array("scores", tile)[rows[first:last] - tile.start, :3]
-            scores[first:last, : found.shape[1]] = found
+    first = fit.scores_of(rows, 3)
+    scores[:, : first.shape[1]] = first
     return plots.Points(labels[rows], scores, places[rows], total)
 
 

@@ -298,11 +298,8 @@ def _points(rows: NDArray[np.int64], places: NDArray[np.float32], labels: NDArra
 def _first_scores(fit: Fit, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return float32 (n, 2): the first two scores of these ascending rows, zeros where there is but one."""
     places = np.zeros((len(rows), 2), np.float32)
-    for chunk in np.unique(rows // COLUMN_ROWS).tolist():
-        start, stop = np.searchsorted(rows, [chunk * COLUMN_ROWS, (chunk + 1) * COLUMN_ROWS])
-        scores = fit.array("scores", slice(chunk * COLUMN_ROWS, (chunk + 1) * COLUMN_ROWS))
-        first = scores[rows[start:stop] - chunk * COLUMN_ROWS, :2]
-        places[start:stop, : first.shape[1]] = first
+    first = fit.scores_of(rows, 2)
+    places[:, : first.shape[1]] = first
     return places
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from streamcluster.runtime.blocks import tile_rows
 from streamcluster.runtime.paths import system_path
 from streamcluster.store.durable import files_below, flush_files
 from streamcluster.store.table import CHUNK_KEYS, COLUMN_ROWS, create_rows, find_subgroup, open_array
@@ -41,6 +42,16 @@ class Fit:
     def array(self, name: str, rows: slice = slice(None)) -> NDArray[Any]:
         """Return one of the fit's arrays, or these rows of it."""
         return np.asarray(open_array(self._group, name)[rows])
+
+    def scores_of(self, rows: NDArray[np.int64], width: int | None = None) -> NDArray[np.float32]:
+        """Return the scores of some ascending rows, float32 (n, d), or the first `width`; each chunk is read once."""
+        array = open_array(self._group, "scores")
+        found = np.empty((len(rows), min(width or array.shape[1], array.shape[1])), np.float32)
+        for tile in tile_rows(array.shape[0], COLUMN_ROWS):
+            first, last = np.searchsorted(rows, (tile.start, tile.stop))
+            if first < last:
+                found[first:last] = np.asarray(array[tile])[rows[first:last] - tile.start, :width]
+        return found
 
 
 def _link_or_copy(source: str, target: str) -> None:
