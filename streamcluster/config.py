@@ -497,6 +497,11 @@ class ExportSettings(JobSettings, frozen=True, kw_only=True):
         super().__post_init__()
         if not self.store and not self.undo:
             raise _missing("store")
+        apart = [f"--{name}" for name in ("duplicates", "junk") if getattr(self, name) != "keep-all"]
+        if self.manifest_only and apart:
+            raise SettingsError(
+                f"--manifest-only lists all pictures, with columns for what was found; leave out {' and '.join(apart)}"
+            )
 
 
 class DuplicatesSettings(JobSettings, frozen=True, kw_only=True):

@@ -205,7 +205,7 @@ def _point_at_nothing(descriptor: int) -> None:
 
 def summarize(report: Any) -> list[str]:
     """Return the lines that tell a person what a job did."""
-    return _SUMMARIES[type(report).__name__](report)
+    return [printable(line) for line in _SUMMARIES[type(report).__name__](report)]
 
 
 def _ingest_lines(report: Any) -> list[str]:
@@ -335,6 +335,7 @@ def _status_lines(report: Any) -> list[str]:
     found += [(report.junk_marks or None, "marked as junk"), (report.keep_marks or None, "marked as none")]
     known = [f"{number:,} {what}" for number, what in found if number is not None]
     lines += [f"  found      {', '.join(known)}"] if known else []
+    lines += _outdated_lines(report)
     return lines + [f"{path}: {reason}" for path, reason in report.rejects.items()]
 
 
@@ -354,6 +355,7 @@ def _export_lines(report: Any) -> list[str]:
         f"{count(report.pictures, 'picture')} = {report.grouped:,} grouped + {report.set_aside:,} set aside "
         f"+ {report.rejected:,} rejected",
         *_found_lines(report),
+        *_outdated_lines(report),
         *(f"  set aside: {reason} ({number:,})" for reason, number in sorted(report.reasons.items())),
         *(f"  next time: {reason} ({number:,})" for reason, number in sorted(report.postponed.items())),
     ]
@@ -367,6 +369,13 @@ def _found_lines(report: Any) -> list[str]:
         f"  {what}: {number:,}{_optional(report.separated.get(folder, 0), f'in {folder}/')}"
         for folder, (number, what) in found.items()
         if number is not None
+    ]
+
+
+def _outdated_lines(report: Any) -> list[str]:
+    return [
+        f"  older than the store: {kind} ({since}); run: streamcluster {kind}"
+        for kind, since in report.outdated.items()
     ]
 
 

@@ -19,6 +19,7 @@ from streamcluster.errors import (
     FindingsNotFoundError,
     FitNotFoundError,
     Interrupted,
+    SettingsError,
     StoreBusyError,
 )
 from streamcluster.runtime.progress import Progress
@@ -45,7 +46,7 @@ GROUP = {"duplicates/group_0000/small.jpg", "duplicates/group_0000/grey.jpg"}
 
 
 def test_all_are_kept_and_counted_by_default(world):
-    report = world.export(found={"duplicates", "junk"})
+    report = world.export(found={"duplicates": "", "junk": ""})
     check_totals(report)
     assert set(world.files()) == REST | {"cluster_01/small.jpg", "cluster_02/grey.jpg"}
     assert (report.duplicates, report.suspects, report.separated, report.set_aside) == (2, 2, {}, 0)
@@ -54,7 +55,7 @@ def test_all_are_kept_and_counted_by_default(world):
 
 
 def test_separate_puts_the_others_of_a_group_together_and_undo_leaves_nothing(world):
-    report = world.export(duplicates="separate", found={"duplicates"})
+    report = world.export(duplicates="separate", found={"duplicates": ""})
     check_totals(report)
     assert (report.grouped, report.duplicates, report.separated) == (5, 2, {"duplicates": 2})
     assert set(world.files()) == REST | GROUP
@@ -65,21 +66,22 @@ def test_separate_puts_the_others_of_a_group_together_and_undo_leaves_nothing(wo
 
 
 def test_keep_best_leaves_the_others_out_and_lists_them_where_they_are(world):
-    report = world.export(duplicates="keep-best", found={"duplicates"})
+    report = world.export(duplicates="keep-best", found={"duplicates": ""})
     check_totals(report)
     assert (report.pictures, report.grouped, report.duplicates) == (5, 3, 2)
     assert report.reasons == {LEFT_OUT: 2}
     assert set(check_table(world)) == REST
     assert set(world.files()) == set(check_table(world))
     left_out = world.left_out()
-    assert {row["file_name"] for row in left_out.values()} == {str(world.src / f"{n}.jpg") for n in ("small", "grey")}
-    assert {row["duplicate_group"] for row in left_out.values()} == {"0"}
+    places = [(row["file_name"], row["duplicate_group"], row["duplicate_kept"]) for row in left_out.values()]
+    assert places[0] == ("cluster_00/best.jpg", "0", "true")
+    assert set(places[1:]) == {(str(world.src / f"{n}.jpg"), "0", "false") for n in ("small", "grey")}
     world.export(undo=True)
     assert not world.dest.exists()
 
 
 def test_suspects_lie_together_and_near_duplicates_win(world):
-    report = world.export(junk="separate", found={"junk"})
+    report = world.export(junk="separate", found={"junk": ""})
     assert report.separated == {"suspects": 2}
     assert {name for name in world.files() if name.startswith("suspects")} == {"suspects/grey.jpg", "suspects/meme.jpg"}
     both = world.export(junk="separate", duplicates="separate")
@@ -108,15 +110,35 @@ def test_what_a_person_did_holds_whatever_becomes_of_duplicates(world):
         report = world.export(duplicates=mode)
         check_totals(report)
         assert set(world.files()) == REST | {"mine.jpg"}
-        assert report.reasons == {"deleted by a person": 1}
+        assert report.reasons == {LEFT_OUT if mode == "keep-best" else "deleted by a person": 1}
         assert "mine.jpg" in check_table(world)
-        assert not world.left_out()
+        assert len(world.left_out()) == (2 if mode == "keep-best" else 0)
+
+
+def test_a_group_whose_best_a_person_deleted_is_told_apart(world):
+    world.export(duplicates="keep-best")
+    (world.dest / "cluster_00/best.jpg").unlink()
+    report = world.export(duplicates="keep-best")
+    check_totals(report)
+    assert report.reasons == {"deleted by a person": 1, f"{LEFT_OUT} that is not in DEST": 2}
+    assert next(iter(world.left_out().values()))["file_name"] == str(world.src / "best.jpg")
+    restored = world.export(duplicates="keep-best", restore=True)
+    assert (restored.restored, restored.reasons) == (1, {LEFT_OUT: 2})
+
+
+def test_restoring_does_not_bring_what_is_left_out_for_a_better_one(world):
+    world.export()
+    (world.dest / "cluster_01/small.jpg").unlink()
+    report = world.export(duplicates="keep-best", restore=True)
+    check_totals(report)
+    assert (report.restored, report.reasons) == (0, {LEFT_OUT: 2})
+    assert len(world.left_out()) == 3
 
 
 def test_a_group_without_its_best_is_no_group(world):
     world.export(duplicates="keep-best")
     world.remove(world.src / "best.jpg")
-    report = world.ingest().export(duplicates="keep-best", found={"duplicates"})
+    report = world.ingest().export(duplicates="keep-best", found={"duplicates": ""})
     assert (report.duplicates, report.grouped, report.reasons) == (0, 4, {})
     assert {row["duplicate_group"] for row in world.table().values()} == {""}
     assert not (world.dest / "duplicates.csv").exists()
@@ -176,7 +198,7 @@ def test_a_table_of_the_left_out_that_a_person_edited_is_kept_aside(world):
     (world.dest / "duplicates.csv").write_text("my notes")
     world.export(duplicates="keep-best")
     assert (world.dest / "duplicates~edited1.csv").read_text() == "my notes"
-    assert len(world.left_out()) == 2
+    assert len(world.left_out()) == 3
     (world.dest / "duplicates.csv").write_text("more notes")
     world.export()
     assert (world.dest / "duplicates.csv").read_text() == "more notes"
@@ -210,8 +232,8 @@ def test_parquet_holds_every_row_with_types_and_the_map(world, tmp_path, monkeyp
     monkeypatch.setattr(parquet, "GROUP_ROWS", 2)
     path = tmp_path / "tables" / "all.parquet"
     world.wanted[:3] = [replace(picture, x=i / 2, y=-1.5) for i, picture in enumerate(world.wanted[:3])]
-    for duplicates in ("keep-all", "keep-best"):
-        report = world.export(dest=path, manifest_only=True, duplicates=duplicates)
+    for _ in range(2):
+        report = world.export(dest=path, manifest_only=True)
         check_totals(report)
         assert report.listed == 5
     assert pq.ParquetFile(path).num_row_groups == 3
@@ -313,6 +335,8 @@ def test_findings_apply_and_rows_that_came_later_are_alone(real):
     paths = [str(path) for path in open_collection(str(real.store)).catalog.column("path")]
     assert [path.name for path in real.dest.glob("duplicates/group_0000/*")] == [paths[1].rpartition("/")[2]]
     assert [path.name for path in real.dest.glob("suspects/*")] == [paths[3].rpartition("/")[2]]
+    assert report.outdated == {"duplicates": "1 picture came since", "junk": "1 picture came since"}
+    assert sc.status(sc.StatusSettings(store=str(real.store))).outdated == report.outdated
     real.export(dest=str(real.root / "all.parquet"), manifest_only=True)
     rows = {row["source"]: row for row in pq.read_table(real.root / "all.parquet").to_pylist()}
     assert rows[paths[5]]["flags"] == "dark|blurred"
@@ -320,6 +344,19 @@ def test_findings_apply_and_rows_that_came_later_are_alone(real):
     assert (rows[paths[11]]["x"], rows[paths[11]]["y"]) == (1.0, None)
     new = rows[str(real.root / "src" / "new.png")]
     assert [new[c] for c in ("duplicate_group", "junk_score", "flags", "x")] == [None, None, "", None]
+
+
+def test_a_parquet_table_without_a_map_says_so(real, caplog):
+    real.export(dest=str(real.root / "all.csv"), manifest_only=True)
+    assert not caplog.messages
+    real.export(dest=str(real.root / "all.parquet"), manifest_only=True)
+    assert [message.partition(";")[0] for message in caplog.messages] == ["x and y are empty: no map was made yet"]
+
+
+def test_a_table_alone_does_not_pretend_to_treat_some_pictures_apart(real):
+    for apart in ({"duplicates": "keep-best"}, {"junk": "separate"}):
+        with pytest.raises(SettingsError, match=f"leave out --{next(iter(apart))}"):
+            real.export(dest=str(real.root / "all.csv"), manifest_only=True, **apart)
 
 
 def test_a_best_picture_that_no_fit_has_grouped_yet_leaves_none_out(real):

@@ -35,6 +35,7 @@ DELETED = "deleted by a person"
 EDITED = "edited by a person"
 UNREACHED = "left for the next run"
 LEFT_OUT = "near-duplicate of a better picture"
+BEST_MISSING = "near-duplicate of a better picture that is not in DEST"
 
 _PAGE_ROWS = 500
 
@@ -134,7 +135,22 @@ _LISTED = f"""
 _LISTED_SOURCES = f"""
     SELECT name_of(source) AS file_name, source, cluster, distance, width, height, brightness, sharpness, size, digest,
         {_KNOWN}
-    FROM wanted WHERE ? IS NULL OR source IN (SELECT source FROM plan WHERE reason = ?) ORDER BY file_name
+    FROM wanted ORDER BY file_name
+"""
+# What is left out, each group after its best picture.
+_LISTED_LEFT_OUT = f"""
+    SELECT CASE WHEN lies THEN shown(file) ELSE name_of(source) END, source, cluster, distance, width, height,
+        brightness, sharpness, wanted.size, wanted.digest, {_KNOWN}
+    FROM plan JOIN wanted USING (source) LEFT JOIN recorded USING (source)
+    WHERE reason = ? OR wanted.row IN (SELECT kept FROM plan JOIN wanted USING (source) WHERE reason = ?)
+    ORDER BY kept, kept != wanted.row, source
+"""
+_NOT_LYING = """
+    SELECT CASE WHEN reason = ? AND source IN (
+        SELECT source FROM wanted WHERE kept IN (
+            SELECT kept FROM plan JOIN wanted USING (source) WHERE kept = wanted.row AND NOT lies
+        )
+    ) THEN ? ELSE reason END AS why, count(*) FROM plan WHERE wanted AND NOT lies GROUP BY why ORDER BY why
 """
 
 
@@ -409,7 +425,7 @@ class Ledger(ScratchDatabase):
             placed = None if file is None else Placed(was, os.path.dirname(_path(file)), was_mode, place)
             action = decide(wanted, placed, restore=restore)
             if folder is None:
-                yield _planned(source, True, action, row, file, place)
+                yield _planned(source, True, action, row, file, None if place == "missing" else place)
                 continue
             if action in PHASES and folder not in folders:
                 self._check_folder(folder)
@@ -518,9 +534,7 @@ class Ledger(ScratchDatabase):
             actions=self._counts(f"SELECT action, count(*) FROM plan WHERE {done} GROUP BY action"),  # type: ignore[arg-type]
             bytes_put=int(self._one(f"SELECT total(size) FROM plan JOIN wanted USING (source) WHERE {copies}")),
             left_alone=int(self._one("SELECT count(*) FROM recorded WHERE place IN ('theirs', 'edited')")),
-            not_lying=self._counts(
-                "SELECT reason, count(*) FROM plan WHERE wanted AND NOT lies GROUP BY reason ORDER BY reason"
-            ),
+            not_lying=self._counts(_NOT_LYING, LEFT_OUT, BEST_MISSING),
             postponed=self._counts(
                 "SELECT reason, count(*) FROM plan WHERE reason IS NOT NULL AND (lies OR NOT wanted) GROUP BY reason "
                 "ORDER BY reason"
@@ -536,20 +550,28 @@ class Ledger(ScratchDatabase):
         """Return how many recorded files are in which whereabouts."""
         return self._counts("SELECT place, count(*) FROM recorded GROUP BY place ORDER BY place")
 
-    def _counts(self, query: str) -> dict[str, int]:
-        return dict(self._db.execute(query).fetchall())
+    def _counts(self, query: str, *values: object) -> dict[str, int]:
+        return dict(self._db.execute(query, values).fetchall())
 
     def listed(self) -> Iterator[Row]:
         """Yield the rows of the table of pictures that lie in the destination, by file name."""
         return map(_table_row, self._db.execute(_LISTED))
 
-    def listed_sources(self, name_of: Callable[[str], str], reason: str | None = None) -> Iterator[Row]:
-        """Yield the rows of a table of wanted pictures where their sources lie, by the name that `name_of` gives.
+    def listed_sources(self, name_of: Callable[[str], str]) -> Iterator[Row]:
+        """Yield the rows of a table of wanted pictures where their sources lie, by the name that `name_of` gives."""
+        self._name_by(name_of)
+        return map(_table_row, self._db.execute(_LISTED_SOURCES))
 
-        With a `reason`, those that are not in the destination for it.
+    def listed_left_out(self, name_of: Callable[[str], str]) -> Iterator[Row]:
+        """Yield the rows of a table of what is left out for better pictures, each group after its best.
+
+        That one is named as it lies in the destination; all others, and one that does not, as `name_of` says.
         """
+        self._name_by(name_of)
+        return map(_table_row, self._db.execute(_LISTED_LEFT_OUT, (LEFT_OUT, LEFT_OUT)))
+
+    def _name_by(self, name_of: Callable[[str], str]) -> None:
         self._db.create_function("name_of", 1, lambda key: shown(name_of(_path(key))), deterministic=True)
-        return map(_table_row, self._db.execute(_LISTED_SOURCES, (reason, reason)))
 
     def count_left_out(self) -> int:
         """Return how many pictures are left out for better ones."""

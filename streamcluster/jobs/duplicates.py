@@ -19,7 +19,7 @@ from streamcluster.curate.groups import Standing
 from streamcluster.runtime.digests import key_of
 from streamcluster.runtime.execution import Executor, one_blas_thread, using
 from streamcluster.runtime.memory import peak_bytes, room_bytes
-from streamcluster.runtime.paths import decode_path, printable
+from streamcluster.runtime.paths import decode_path
 from streamcluster.runtime.progress import Progress
 from streamcluster.store.collection import Collection, CollectionWriter, open_for_writing
 from streamcluster.store.findings import Findings
@@ -168,4 +168,4 @@ def _describe_group(
 
 
 def _paths(collection: Collection, rows: Sequence[int]) -> list[str]:
-    return [printable(decode_path(str(path))) for path in collection.catalog.pick("path", rows)]
+    return [decode_path(str(path)) for path in collection.catalog.pick("path", rows)]

@@ -11,9 +11,10 @@ any moment is gone on with by running it again.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -24,7 +25,7 @@ import msgspec
 from streamcluster.config import ExportSettings
 from streamcluster.destination import look, manifest, parquet, place, table
 from streamcluster.destination.carry import Workplace, carry_out
-from streamcluster.destination.ledger import DELETED, EDITED, LEFT_OUT, PHASES, Ledger, Replayed, Task
+from streamcluster.destination.ledger import DELETED, EDITED, PHASES, Ledger, Replayed, Task
 from streamcluster.destination.manifest import Header, Journal, WritesTable
 from streamcluster.destination.place import Stager, Stamp
 from streamcluster.destination.table import Row, check_table_path, relative_name, table_lines
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from streamcluster.store.collection import Collection, GroupedPicture
     from streamcluster.store.findings import Kind
 
+log = logging.getLogger(__name__)
+
 ItemT = TypeVar("ItemT")
 
 #: Pictures tried before a destination counts as one that takes links: a source may be gone.
@@ -51,6 +54,8 @@ UNGROUPED = "not yet grouped by a fit"
 TAKEN_BACK = "taken back"
 IN_HANDS = "moved or touched by a person"
 
+NOTHING_FOUND: Mapping[Kind, str] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
@@ -62,7 +67,8 @@ class ExportReport:
     `manifest_only` writes, None where it was not asked for.
 
     Of the pictures in groups, `duplicates` are near-duplicates of better ones and `suspects` likely junk, None where
-    nobody looked; `separated` counts those that lie in the folders `duplicates` and `suspects`.
+    nobody looked; `separated` counts those that lie in the folders `duplicates` and `suspects`. `outdated` says of what
+    was found what happened since.
     """
 
     dest: str
@@ -85,6 +91,7 @@ class ExportReport:
     duplicates: int | None = None
     suspects: int | None = None
     separated: dict[str, int] = field(default_factory=dict)
+    outdated: dict[str, str] = field(default_factory=dict)
     peak_bytes: int | None = None
 
 
@@ -129,6 +136,9 @@ def export(
         shown = printable(settings.store)
         raise FitNotFoundError(f"{shown} has no fit yet; run: streamcluster fit --store {shown}")
     check_findings(collection, settings)
+    if settings.manifest_only and parquet.is_parquet_name(settings.dest) and "map" not in collection.pointer.findings:
+        shown = printable(settings.store)
+        log.warning("x and y are empty: no map was made yet; run: streamcluster plot OUT_DIR --store %s", shown)
     counts = collection.counts()
     ungrouped = counts.live - counts.grouped
     with using(executor, settings.workers) as running:
@@ -143,7 +153,7 @@ def export(
             replaced=collection.replaced_pictures() if ungrouped else (),
             ungrouped=ungrouped,
             rejected=counts.rejected,
-            found=collection.pointer.findings,
+            found=collection.outdated(),
         )
 
 
@@ -175,7 +185,7 @@ def export_pictures(
     replaced: Iterable[GroupedPicture] = (),
     ungrouped: int = 0,
     rejected: int = 0,
-    found: Container[str] = (),
+    found: Mapping[Kind, str] = NOTHING_FOUND,
 ) -> ExportReport:
     """Bring a destination's folders up to date with `pictures`.
 
@@ -191,8 +201,8 @@ def export_pictures(
         Those of the `ungrouped` that may have changed since the fit, and what it put into groups and was replaced.
     ungrouped, rejected : int
         Pictures of the store that are not among `pictures`, for the report.
-    found : container of str
-        Kinds of what was looked for in the store, for the report.
+    found : mapping
+        Kinds of what was looked for in the store to what happened since, for the report.
     """
     dest = os.path.abspath(settings.dest)
     with Ledger() as ledger:
@@ -396,7 +406,7 @@ def _conclude(work: Workplace, header: Header, *, table: bool) -> Header:
 def _write_left_out(work: Workplace, ours: Stamp | None) -> Stamp | None:
     """Write the table of what is left out, or remove it if nothing is."""
     if work.ledger.count_left_out():
-        rows = work.ledger.listed_sources(lambda source: relative_name(source, work.dest), LEFT_OUT)
+        rows = work.ledger.listed_left_out(lambda source: relative_name(source, work.dest))
         return _write_table(work, look.LEFT_OUT_TABLE, rows, ours)
     _remove_table(work.path(look.LEFT_OUT_TABLE), ours)
     return None
@@ -482,13 +492,13 @@ def _report(
     ledger: Ledger,
     ungrouped: int,
     rejected: int,
-    found: Container[str] = (),
+    found: Mapping[Kind, str] = NOTHING_FOUND,
 ) -> ExportReport:
     tally = ledger.tally(planned=settings.dry_run)
     grouped = tally.wanted if settings.manifest_only else tally.lying
     reasons = tally.not_lying | ({UNGROUPED: ungrouped} if ungrouped else {})
     return ExportReport(
-        dest=printable(dest),
+        dest=dest,
         dry_run=settings.dry_run,
         pictures=tally.wanted + ungrouped + rejected,
         grouped=grouped,
@@ -508,6 +518,7 @@ def _report(
         duplicates=tally.duplicates if "duplicates" in found else None,
         suspects=tally.suspects if "junk" in found else None,
         separated=tally.separated,
+        outdated={kind: since for kind, since in found.items() if since},
         peak_bytes=peak_bytes(),
     )
 

@@ -329,6 +329,6 @@ def _report(collection: CollectionWriter, scan: Scan, settled: Settled, intake: 
         left_out=settled.left_out,
         ignored=scan.listing.ignored,
         live=counts.live,
-        postponed_files={printable(path): reason for path, reason in postponed.items()},
+        postponed_files=postponed,
         peak_bytes=peak_bytes(),
     )

@@ -140,6 +140,7 @@ def junk(settings: JunkSettings, *, executor: Executor | None = None, progress: 
         attributes = {
             "key": key_of(f"{VERSION} {fit.name} {len(live)} {marks.key} {limits_of(settings)} ", live),
             "fit": fit.name,
+            "marks": collection.pointer.findings.get("marks"),
             "threshold": threshold,
             "version": VERSION,
         }
@@ -334,7 +335,7 @@ def _report(
     threshold = found.attributes["threshold"]
     suspects = np.flatnonzero(scores > threshold)
     likeliest = suspects[np.lexsort((suspects, -scores[suspects]))][:LISTED].tolist()
-    paths = [printable(decode_path(str(path))) for path in collection.catalog.pick("path", likeliest)]
+    paths = [decode_path(str(path)) for path in collection.catalog.pick("path", likeliest)]
     sizes = np.bincount(labels[wanted], minlength=len(groups))
     suspected = np.bincount(labels[suspects], minlength=len(groups))
     worst = np.flatnonzero(sizes)

@@ -98,7 +98,7 @@ def plot(settings: PlotSettings, *, executor: Executor | None = None, progress: 
                     _write(out_dir, name, plots.encode(draw))
                     progress.advance(1)
         return PlotReport(
-            out_dir=printable(out_dir),
+            out_dir=out_dir,
             fit=fit.name,
             pictures=int(shown.sum()),
             clusters=len(fit.array("counts")),

@@ -87,7 +87,7 @@ def report(
         place.make_folder(os.path.dirname(out))
         place.write_whole(out, page(title, content.data, content.pictures, content.sheets))
         n_bytes = os.path.getsize(system_path(out))
-    return _describe(printable(out), n_bytes, content)
+    return _describe(out, n_bytes, content)
 
 
 def check_out(out: str, *, force: bool) -> None:

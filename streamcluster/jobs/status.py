@@ -12,7 +12,7 @@ from streamcluster.config import StatusSettings
 from streamcluster.errors import SourceError
 from streamcluster.jobs.intake import known_pictures, known_rejects
 from streamcluster.jobs.mark import read_marks
-from streamcluster.runtime.paths import decode_path, printable
+from streamcluster.runtime.paths import decode_path
 from streamcluster.runtime.progress import Progress
 from streamcluster.sources.scan import Patterns, Scan, check_source
 from streamcluster.store.collection import Collection, open_collection
@@ -50,7 +50,8 @@ class StatusReport:
 
     live == grouped + waiting_for_fit. `waiting_for_ingest` and `missing` compare the sources with the catalogue by
     path, size and time, so that a moved file is among both; `unreachable` lists sources that cannot be looked at.
-    `near_duplicates`, besides the best of each group, and `suspects` are None where nobody looked for them.
+    `near_duplicates`, besides the best of each group, and `suspects` are None where nobody looked for them; `outdated`
+    says what happened since.
     """
 
     store: str
@@ -70,6 +71,7 @@ class StatusReport:
     embeddings: list[EmbeddingStatus]
     near_duplicates: int | None
     suspects: int | None
+    outdated: dict[str, str]
     junk_marks: int
     keep_marks: int
     pixel_bytes: int
@@ -99,8 +101,8 @@ def status(settings: StatusSettings, *, progress: Progress | None = None) -> Sta
     pending = _look_at_sources(collection, progress or Progress())
     marks = read_marks(collection)
     return StatusReport(
-        store=printable(collection.root),
-        sources=[printable(source) for source in collection.sources],
+        store=collection.root,
+        sources=list(collection.sources),
         image_size=collection.pointer.image_size,
         live=counts.live,
         gone=counts.gone,
@@ -116,6 +118,7 @@ def status(settings: StatusSettings, *, progress: Progress | None = None) -> Sta
         embeddings=[_describe_embeddings(collection, found) for found in collection.all_embeddings()],
         near_duplicates=_count_duplicates(collection.findings("duplicates")),
         suspects=_count_suspects(collection.findings("junk")),
+        outdated={kind: since for kind, since in collection.outdated().items() if since},
         junk_marks=marks.count(junk=True),
         keep_marks=marks.count(junk=False),
         pixel_bytes=_folder_bytes(os.path.join(collection.root, "pixels")),
@@ -175,7 +178,7 @@ def _count_suspects(found: Findings | None) -> int | None:
 
 def _list_rejects(collection: Collection) -> dict[str, str]:
     return {
-        printable(decode_path(path)): reason
+        decode_path(path): reason
         for _, path, reason, state in collection.rejects.records("path", "reason", "state")
         if state == LIVE
     }

@@ -28,6 +28,7 @@ from streamcluster.runtime.blocks import tile_rows
 from streamcluster.runtime.digests import DIGEST_BYTES
 from streamcluster.runtime.memory import MIB
 from streamcluster.runtime.paths import decode_path, encode_path, printable, system_path
+from streamcluster.runtime.words import count
 from streamcluster.store.durable import files_below, flush_files, remove_partial_files, write_file, writing_to
 from streamcluster.store.embeddings import Embeddings, create_embeddings, find_embeddings
 from streamcluster.store.findings import KINDS, Findings, Kind, describe_rows, remove_findings, write_findings
@@ -56,6 +57,9 @@ BLOCK_BYTES = 6 * MIB
 COMPRESSOR = BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle")
 #: The same, for blocks: zarr's event loop and its copies of 6 MiB were a fifth of the time at the interpreter's lock.
 _CHUNK_CODEC = Blosc(cname="lz4", clevel=5, shuffle=Blosc.NOSHUFFLE)
+
+#: What has a value for each row, by what was looked for.
+_OF_ROWS: dict[Kind, str] = {"duplicates": "kept", "junk": "score"}
 
 CATALOG = (
     Column("path", "string", "absolute path; '%' and bytes that are not text are percent-encoded"),
@@ -253,6 +257,17 @@ class Collection:
         """Return what was last found of this kind, None before the first time."""
         name = self.pointer.findings.get(kind)
         return None if name is None else Findings(open_subgroup(self._group, f"{kind}/{name}"))
+
+    def outdated(self) -> dict[Kind, str]:
+        """Return what happened since near-duplicates and junk were looked for, of each that was; "" if nothing."""
+        live, told = self.live_rows(), dict[Kind, str]()
+        for kind, array in _OF_ROWS.items():
+            if (found := self.findings(kind)) is None:
+                continue
+            new = int(np.count_nonzero(live[found.count(array) :]))
+            marked = kind == "junk" and found.attributes.get("marks") != self.pointer.findings.get("marks")
+            told[kind] = f"{count(new, 'picture')} came since" if new else "marks changed since" if marked else ""
+        return told
 
     def grouped_pictures(self) -> Iterator[GroupedPicture]:
         """Yield the live pictures that the current fit labelled, in row order."""

@@ -29,6 +29,10 @@ class Findings:
         self._group = group
         self.attributes: dict[str, Any] = dict(group.attrs)
 
+    def count(self, name: str) -> int:
+        """Return the length of one of the arrays."""
+        return int(open_array(self._group, name).shape[0])
+
     def array(self, name: str, rows: slice = slice(None)) -> NDArray[Any]:
         """Return one of the arrays, or these rows of it; rows that came later are missing."""
         return np.asarray(open_array(self._group, name)[rows])
