@@ -43,11 +43,10 @@ class Workplace:
 
     def path(self, relative: str) -> str:
         """Return the absolute path of a file."""
-        return os.path.join(self.dest, relative.replace("/", os.sep))
+        return f"{self.dest}{os.sep}{relative.replace('/', os.sep)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(msgspec.Struct, frozen=True, gc=False):
     """A task whose new content, if it has one, lies under a temporary name."""
 
     task: Task
@@ -164,7 +163,7 @@ def _stage(work: Workplace, stager: Stager, task: Task) -> Ready | tuple[Task, s
         return Ready(task, _moved(task.before, task.target))
     assert task.original is not None
     original = task.original
-    temporary = f"{os.path.dirname(task.target)}/{place.TEMPORARY}{task.id}"
+    temporary = f"{task.target.rpartition('/')[0]}/{place.TEMPORARY}{task.id}"
     try:
         with place.writing_to(work.dest):
             stamp = stager.stage(task.source, original.size, original.mtime_ns, work.path(temporary))
@@ -177,7 +176,7 @@ def _stage(work: Workplace, stager: Stager, task: Task) -> Ready | tuple[Task, s
 
 def _put(work: Workplace, task: Task, stamp: Stamp) -> Record:
     assert task.original is not None
-    name = os.path.basename(task.target)
+    name = task.target.rpartition("/")[2]
     digest = task.original.digest.hex()
     return Record(task.source, name, task.target, digest, work.mode, stamp.size, stamp.mtime_ns)
 

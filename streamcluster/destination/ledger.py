@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from streamcluster.destination.manifest import Done, Entry, Intent, MakesFolder, Record, Void, WritesTable, settle
 from streamcluster.destination.names import DUPLICATES, SUSPECTS, candidate_names, fold
 from streamcluster.destination.place import Stamp, link_digest
@@ -154,8 +156,7 @@ _NOT_LYING = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Original:
+class Original(Struct, frozen=True, gc=False):
     """A source file as it was ingested."""
 
     size: int
@@ -163,8 +164,7 @@ class Original:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Struct, frozen=True, gc=False):
     """One picture whose file is to change: what is recorded of it, its source if it is wanted, where it will lie."""
 
     id: int

@@ -38,6 +38,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSING = _FULL | {errno.EROFS}
 _FICLONE = 0x40049409  # linux/fs.h
 _PIECE_BYTES = 1 << 20
+_SETS_TIMES_OF_OPEN_FILES = os.utime in os.supports_fd
 _NO_PRIVILEGE = 1314  # winerror.h, ERROR_PRIVILEGE_NOT_HELD
 
 
@@ -160,7 +161,7 @@ class Stager:
     """
 
     def __init__(self, mode: str) -> None:
-        put: dict[str, Callable[[str, str, int], str | None]] = {
+        put: dict[str, Callable[[str, str, int, int], Stamp | str]] = {
             "copy": self._copy,
             "hardlink": self._hardlink,
             "symlink": self._symlink,
@@ -189,24 +190,26 @@ class Stager:
         OSError
             The destination refused the write.
         """
-        reason = _source_fault(source, size, mtime_ns) or self._put(source, temporary, size)
-        reason = reason or _source_fault(source, size, mtime_ns)
-        if reason is not None:
+        put = _source_fault(source, size, mtime_ns) or self._put(source, temporary, size, mtime_ns)
+        if isinstance(put, str):
             discard(temporary)
-            return reason
-        if self._mode == "copy":
-            os.utime(system_path(temporary), ns=(mtime_ns, mtime_ns))
-        return stamp_from(os.lstat(system_path(temporary)))
+        return put
 
-    def _copy(self, source: str, temporary: str, size: int) -> str | None:
+    def _copy(self, source: str, temporary: str, size: int, mtime_ns: int) -> Stamp | str:
         try:
             reader = open(system_path(source), "rb", buffering=0)  # noqa: SIM115
         except OSError:
             return UNREADABLE
         with reader, open(system_path(temporary), "xb", buffering=0) as writer:
-            if self._clone(reader, writer) or _copy_in_kernel(reader, writer, size):
-                return None
-            return _copy_by_hand(reader, writer)
+            whole = self._clone(reader, writer) or _copy_in_kernel(reader, writer, size)
+            reason = None if whole else _copy_by_hand(reader, writer)
+            reason = reason or _fault(os.fstat(reader.fileno()), size, mtime_ns)
+            if reason is None and _SETS_TIMES_OF_OPEN_FILES:
+                os.utime(writer.fileno(), ns=(mtime_ns, mtime_ns))
+                return stamp_from(os.fstat(writer.fileno()))
+        if reason is None:
+            os.utime(system_path(temporary), ns=(mtime_ns, mtime_ns))
+        return reason or stamp_from(os.lstat(system_path(temporary)))
 
     def _clone(self, reader: FileIO, writer: FileIO) -> bool:
         if sys.platform != "linux" or not self._clones:
@@ -219,7 +222,7 @@ class Stager:
             self._clones = False
         return self._clones
 
-    def _hardlink(self, source: str, temporary: str, size: int) -> str | None:  # noqa: ARG002
+    def _hardlink(self, source: str, temporary: str, size: int, mtime_ns: int) -> Stamp | str:
         try:
             os.link(system_path(os.path.realpath(source)), system_path(temporary))
         except FileNotFoundError:
@@ -231,9 +234,9 @@ class Stager:
                 f"{printable(source)} cannot be hard-linked into {printable(os.path.dirname(temporary))} "
                 f"({error.strerror}); nothing is lost, use --mode copy"
             ) from error
-        return None
+        return _source_fault(source, size, mtime_ns) or stamp_from(os.lstat(system_path(temporary)))
 
-    def _symlink(self, source: str, temporary: str, size: int) -> str | None:  # noqa: ARG002
+    def _symlink(self, source: str, temporary: str, size: int, mtime_ns: int) -> Stamp | str:
         try:
             os.symlink(source, system_path(temporary))
         except OSError as error:
@@ -246,17 +249,20 @@ class Stager:
                 f"{printable(os.path.dirname(temporary))} takes no symbolic links ({error.strerror}); "
                 f"nothing is lost, {way_out}"
             ) from error
-        return None
+        return _source_fault(source, size, mtime_ns) or stamp_from(os.lstat(system_path(temporary)))
 
 
 def _source_fault(source: str, size: int, mtime_ns: int) -> str | None:
     """Return why the file at `source` is not the one that was ingested, None if it is."""
     try:
-        status = os.stat(system_path(source))
+        return _fault(os.stat(system_path(source)), size, mtime_ns)
     except (FileNotFoundError, NotADirectoryError):
         return MISSING
     except OSError:
         return UNREADABLE
+
+
+def _fault(status: os.stat_result, size: int, mtime_ns: int) -> str | None:
     same = stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns) == (size, mtime_ns)
     return None if same else CHANGED
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from streamcluster.destination.names import SUSPECTS, cluster_folder, duplicates_folder
 
@@ -15,8 +16,7 @@ Duplicates = Literal["keep-all", "separate", "keep-best"]
 Junk = Literal["keep-all", "separate"]
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True, gc=False):
     """The file that should be there: its content, its group's folder, and how it gets there."""
 
     digest: bytes
@@ -24,8 +24,7 @@ class Wanted:
     mode: str
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(Struct, frozen=True, gc=False):
     """The file that an earlier export put."""
 
     digest: bytes

@@ -397,7 +397,9 @@ class Fitting:
                 found = self._merge_summaries(scale, rng)
             else:
                 batches = shuffled_batches(self._feature_blocks(rng, scale), plan.shuffle_rows, plan.pca_rows, rng)
-                found = learn_components(self._watched(batches), plan.n_components, plan.learner)
+                batches = self._watched(batches)
+                run = self._executor.map
+                found = learn_components(batches, plan.n_components, plan.learner, plan.pca_streams, run)
         if self._settings.variance is None:
             return found
         return found.first(count_components(found.explained_variance_ratio, self._settings.variance))

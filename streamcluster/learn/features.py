@@ -157,11 +157,14 @@ def expose(thumbnails: Thumbnails) -> Thumbnails:
     red, green, blue = cv2.split(_stacked(thumbnails))
     value = cv2.max(cv2.max(red, green), blue).reshape(len(thumbnails), -1)
     nth = int(EXPOSED_SHARE * (value.shape[1] - 1))
-    level = np.partition(value, nth, axis=1)[:, nth]
+    counts = np.stack([cv2.calcHist([pixels], [0], None, [256], [0, 256]).ravel() for pixels in value])
+    level = np.count_nonzero(np.cumsum(counts, axis=1) <= nth, axis=1)
     gain = np.minimum(EXPOSED_LEVEL / np.maximum(level, 1), LARGEST_GAIN).astype(np.float32)
-    exposed = thumbnails.astype(np.float32)
-    exposed *= gain[:, None, None, None]
-    return np.minimum(exposed, 255, out=exposed).astype(np.uint8)
+    tables = np.minimum(np.arange(256, dtype=np.float32) * gain[:, None], 255).astype(np.uint8)
+    exposed = np.empty_like(thumbnails)
+    for picture, table, target in zip(thumbnails, tables, exposed, strict=True):
+        cv2.LUT(picture, table, target)
+    return exposed
 
 
 @dataclass(frozen=True)

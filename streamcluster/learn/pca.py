@@ -7,8 +7,11 @@ eigenproblem: many features. `CovariancePCA` adds up the whole covariance and so
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import islice
 from typing import Any, Literal, Self, cast
 
 import numpy as np
@@ -429,26 +432,58 @@ def learning_bytes(learner: Learner, n_features: int, n_components: int, batch_r
 
 
 def learn_components(
-    batches: Iterable[NDArray[np.float32]], n_components: int, learner: Learner = "gram"
+    batches: Iterable[NDArray[np.float32]],
+    n_components: int,
+    learner: Learner = "gram",
+    streams: int = 1,
+    run: Callable[..., Iterable[None]] = map,
 ) -> Components:
     """Return the first `n_components` principal components of all rows, meeting each batch once.
 
     Parameters
     ----------
     batches : iterable of float32 (n, F)
-        Overwritten. The first must have at least `n_components` rows.
+        The first of each stream must have at least as many rows as `kept_components` says.
     n_components : int
     learner : {"gram", "covariance"}
+    streams : int
+        Learners that take turns with the batches, and are merged at the end.
+    run : callable
+        As `map`, maybe in several threads.
     """
+    waiting = iter(batches)
     if learner == "covariance":
-        covariance = CovariancePCA()
-        for batch in batches:
-            covariance.partial_fit(batch)
-        return covariance.components(n_components)
-    gram = GramPCA(n_components=n_components, copy=False)
-    for batch in batches:
-        gram.partial_fit(batch)
-    return found_by(gram)
+        sums = [CovariancePCA() for _ in range(streams)]
+        _learn_side_by_side(sums, waiting, run)
+        return reduce(CovariancePCA.merge, sums).components(n_components)
+    n_kept = kept_components(n_components, streams)
+    grams = [GramPCA(n_components=n_kept, copy=False) for _ in range(streams)]
+    _learn_side_by_side(grams, waiting, run)
+    return found_by(reduce(GramPCA.merge, grams)).first(n_components)
+
+
+def kept_components(n_components: int, streams: int) -> int:
+    """Return how many components each of several streams keeps, so that merging them loses nothing that one would not.
+
+    Of 15,360 pictures of 3,340 features, the first 100 components hold 0.8418 of the variance; one stream finds 0.8404
+    and says 0.8388, two find 0.8406 and say 0.8343, and two that keep an eighth more find 0.8411 and say 0.8383.
+
+    >>> kept_components(100, 1), kept_components(100, 2)
+    (100, 112)
+    """
+    return n_components if streams == 1 else n_components + n_components // 8
+
+
+def _learn_side_by_side(
+    learners: Sequence[CovariancePCA | GramPCA], batches: Iterator[Array], run: Callable[..., Iterable[None]]
+) -> None:
+    while group := list(islice(batches, len(learners))):
+        deque(run(_learn, zip(learners, group, strict=False)), maxlen=0)
+
+
+def _learn(turn: tuple[CovariancePCA | GramPCA, Array]) -> None:
+    learner, batch = turn
+    learner.partial_fit(batch)
 
 
 def go_on(before: Components, batches: Iterable[NDArray[np.float32]]) -> Components:

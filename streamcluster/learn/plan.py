@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from streamcluster.learn.kmeans import clustering_bytes
-from streamcluster.learn.pca import Learner, choose_learner, learning_bytes
+from streamcluster.learn.pca import Learner, choose_learner, kept_components, learning_bytes
 from streamcluster.runtime.memory import MIB, left_bytes, room_bytes, usual_room_bytes
 
 #: Components from which on matrix algebra takes far longer than making the features, and gains by more threads: an
@@ -19,9 +19,12 @@ from streamcluster.runtime.memory import MIB, left_bytes, room_bytes, usual_room
 LARGE_COMPONENTS = 512
 #: Components where neither a number nor a variance is asked for. More than about 100 change nothing for the grouping.
 DEFAULT_COMPONENTS = 100
-#: Rows that PCA learns from at a time: a small eigenproblem costs least for each row when a batch has about as many
-#: rows as there are components (50,000 pictures, 5,440 features, 100 components: 14 s with 1,024 rows, 6 with 256).
-PCA_ROWS = 256
+#: Rows that PCA learns from at a time, or twice the components: a small eigenproblem costs least for each row when a
+#: batch has about as many rows as there are components (5,440 features, 100 components: 280 µs a row with 1,024 rows,
+#: 120 with 256; 3,340 features: 188 µs with 256, 175 with 192, 172 with 128, on a busy machine).
+PCA_ROWS = 192
+#: Learners that take turns with the batches: one alone takes twice as long as a core needs for the features.
+PCA_STREAMS = 2
 #: Rows that mini-batch k-means, or an exact covariance, learn from at a time.
 BATCH_ROWS = 1024
 #: Rows that are mixed with one another before PCA learns from them, as long as they are small.
@@ -67,6 +70,7 @@ class Plan:
     learner: Learner
     n_components: int
     pca_rows: int
+    pca_streams: int
     kmeans_rows: int
     shuffle_rows: int
     sample_rows: int
@@ -118,6 +122,7 @@ def _drafts(work: Work, room: int, workers: int) -> Iterator[Plan]:
                 learner=learner,
                 n_components=n_components,
                 pca_rows=min(max(pca_rows, least), work.n_live),
+                pca_streams=_pca_streams(work, n_components, pca_rows),
                 kmeans_rows=work.batch_rows or BATCH_ROWS,
                 shuffle_rows=min(SHUFFLE_ROWS, SHUFFLE_BYTES // (4 * work.n_features), work.n_live),
                 sample_rows=_sample_rows(work),
@@ -141,8 +146,17 @@ def _others(work: Work, n_components: int, n_workers: int) -> int:
 
 
 def _pca_bytes(work: Work, n_components: int, pca_rows: int, learner: Learner) -> int:
-    shuffle = max(min(SHUFFLE_ROWS, SHUFFLE_BYTES // (4 * work.n_features), work.n_live), pca_rows) + pca_rows
-    return 4 * shuffle * work.n_features + learning_bytes(learner, work.n_features, n_components, pca_rows)
+    streams = _pca_streams(work, n_components, pca_rows)
+    window = max(min(SHUFFLE_ROWS, SHUFFLE_BYTES // (4 * work.n_features), work.n_live), pca_rows)
+    learning = learning_bytes(learner, work.n_features, kept_components(n_components, streams), pca_rows)
+    return 4 * (window + streams * pca_rows) * work.n_features + streams * learning
+
+
+def _pca_streams(work: Work, n_components: int, pca_rows: int) -> int:
+    """Return how many learners take turns; one that learns by large matrix algebra needs the cores for itself."""
+    kept = kept_components(n_components, PCA_STREAMS)
+    enough = kept <= min(pca_rows, work.n_features) and PCA_STREAMS * pca_rows <= work.n_live
+    return PCA_STREAMS if enough and n_components < LARGE_COMPONENTS else 1
 
 
 def _kmeans_bytes(work: Work, n_components: int, n_workers: int) -> int:

@@ -22,6 +22,8 @@ def encode_path(path: str) -> str:
     >>> decode_path(encode_path("bad\udcff.png")) == "bad\udcff.png"
     True
     """
+    if path.isascii() and "%" not in path:
+        return path
     return _NOT_STORABLE.sub(lambda match: quote_from_bytes(os.fsencode(match[0]), safe=""), path)
 
 

@@ -58,6 +58,8 @@ COMPRESSOR = BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle")
 #: The same, for blocks: zarr's event loop and its copies of 6 MiB were a fifth of the time at the interpreter's lock.
 _CHUNK_CODEC = Blosc(cname="lz4", clevel=5, shuffle=Blosc.NOSHUFFLE)
 
+#: What a picture in a group has a column for, plain numbers.
+_NUMBERS = ("size", "mtime_ns", "width", "height", "brightness", "sharpness")
 #: What has a value for each row, by what was looked for.
 _OF_ROWS: dict[Kind, str] = {"duplicates": "kept", "junk": "score"}
 
@@ -83,8 +85,7 @@ REJECTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class GroupedPicture:
+class GroupedPicture(msgspec.Struct, frozen=True, gc=False):
     """A picture with the group that the current fit put it in, and what else was found out about it.
 
     Attributes
@@ -285,27 +286,19 @@ class Collection:
         fit = self.fit()
         with self._reading_findings():
             found = {kind: self.findings(kind) for kind in KINDS}
-        names = ("path", "size", "mtime_ns", "digest", "width", "height", "brightness", "sharpness", "state")
-        for rows, columns in self.catalog.chunks(*names):
+        for rows, columns in self.catalog.chunks("path", "digest", "state", *_NUMBERS):
             states = columns["state"]
             with self._reading_findings():
                 known = describe_rows(found, rows)
             labels, distances = _padded(fit.labels(rows), len(states), -1), _padded(fit.distances(rows), len(states), 0)
-            for i in np.flatnonzero((states == state) & ((labels >= 0) == grouped)):
-                yield GroupedPicture(
-                    row=rows.start + int(i),
-                    source=decode_path(str(columns["path"][i])),
-                    size=int(columns["size"][i]),
-                    mtime_ns=int(columns["mtime_ns"][i]),
-                    digest=columns["digest"][i].tobytes(),
-                    width=int(columns["width"][i]),
-                    height=int(columns["height"][i]),
-                    cluster=int(labels[i]),
-                    distance=float(distances[i]),
-                    brightness=float(columns["brightness"][i]),
-                    sharpness=float(columns["sharpness"][i]),
-                    **{name: values[i] for name, values in known.items()},
-                )
+            chosen = np.flatnonzero((states == state) & ((labels >= 0) == grouped))
+            values = {name: columns[name][chosen].tolist() for name in _NUMBERS}
+            values |= {name: list(map(column.__getitem__, chosen.tolist())) for name, column in known.items()}
+            values["row"] = (rows.start + chosen).tolist()
+            values["source"] = [decode_path(str(path)) for path in columns["path"][chosen]]
+            values["digest"] = [digest.tobytes() for digest in columns["digest"][chosen]]
+            values["cluster"], values["distance"] = labels[chosen].tolist(), distances[chosen].tolist()
+            yield from map(GroupedPicture, *(values[name] for name in GroupedPicture.__struct_fields__))
 
     @contextmanager
     def _reading_findings(self) -> Iterator[None]:

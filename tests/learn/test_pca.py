@@ -1,6 +1,7 @@
 """Principal components against exact ones and scikit-learn's: subspaces and variances, not signs."""
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -235,6 +236,25 @@ def test_either_learner_gives_components_that_project(learner):
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores.var(axis=0, ddof=1), found.explained_variance, rtol=0.03)
     assert found.components.flags.c_contiguous
+
+
+@pytest.mark.parametrize("learner", ["gram", "covariance"])
+def test_two_streams_find_no_less_than_one_in_any_number_of_threads(learner):
+    data = rows(2000, 120)
+
+    def found(streams, run=map):
+        return learn_components(batches(data, 64), 16, learner, streams, run)
+
+    def held(components):
+        return float(np.square(components.project(data)).sum())
+
+    two = found(2)
+    assert len(two.components) == 16
+    assert int(two.n_seen[0]) == 2000
+    assert held(two) > 0.999 * held(found(1))
+    with ThreadPoolExecutor(2) as pool:
+        again = found(2, pool.map)
+    np.testing.assert_array_equal(two.components, again.components)
 
 
 def test_the_covariance_is_chosen_where_it_is_cheaper_and_fits():

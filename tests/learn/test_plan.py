@@ -39,7 +39,7 @@ def test_1200_components_of_64_by_64_rgb_fit_a_gibibyte_however_many_pictures():
 def test_few_scores_are_kept_where_the_budget_has_room_and_many_are_not():
     row_bytes = 4 * COLOR.n_components
     few = replace(COLOR, n_rows=KEPT_SCORE_BYTES // row_bytes)
-    many = replace(few, n_rows=few.n_rows + 1)
+    many = replace(few, n_rows=4 * few.n_rows)
     assert plan_fit(few, 1024 * MIB, 2).keeps_scores
     assert not plan_fit(many, 1024 * MIB, 2).keeps_scores
     tight = next(n for n in range(300, 1024) if _fits(few, n))
