@@ -5,29 +5,20 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import IncrementalPCA
-from threadpoolctl import threadpool_limits
 
 from benchmarks import WORK
+from benchmarks.pca_update import LEARNERS, N_BATCHES, read_features, saved_components
 from benchmarks.pictures import make_pictures
 from benchmarks.plots import save_bars
 from benchmarks.process import run_command, run_python
-from streamcluster.learn.pca import GramPCA
-from streamcluster.runtime.blocks import tile_rows
-from streamcluster.runtime.memory import MIB, peak_bytes
-from streamcluster.store.collection import open_collection
+from streamcluster.runtime.memory import MIB
 
-LEARNERS = {"ours": GramPCA, "scikit-learn": IncrementalPCA}
-N_BATCHES = 4
 ROUNDS = 3
 #: Components, rows a batch, BLAS threads: a fit has one, so that its result depends on no number of workers.
 CASES = ((256, 1024, 1), (256, 1024, 2), (1200, 1200, 1), (1200, 1200, 2))
@@ -50,7 +41,7 @@ def measure(work: Path) -> list[str]:
     for k, rows, threads in CASES:
         rounds = [_one_round(k, rows, threads, store) for _ in range(ROUNDS)]
         exact = _exact_components(k, rows, store)
-        found = {name: np.load(_saved(store, name, k)).astype(np.float64) for name in LEARNERS}
+        found = {name: np.load(saved_components(store, name, k)).astype(np.float64) for name in LEARNERS}
         for name in LEARNERS:
             for key, values in medians.items():
                 values[name].append(statistics.median(r[name][key] for r in rounds))
@@ -79,48 +70,16 @@ def _plot(seconds: dict[str, list[float]], n_bytes: dict[str, list[float]]) -> s
 
 
 def _one_round(k: int, rows: int, threads: int, store: Path) -> dict[str, Any]:
-    return {name: run_python("-m", "benchmarks.pca_speed", name, k, rows, threads, store).report for name in LEARNERS}
-
-
-def _saved(store: Path, name: str, k: int) -> Path:
-    return store.with_name(f"components-{name}-{k}.npy")
-
-
-def _features(rows: slice, store: Path) -> NDArray[np.float32]:
-    pixels = open_collection(str(store)).thumbnails(rows)
-    features = pixels.reshape(len(pixels), -1).astype(np.float32)
-    features /= np.float32(255)
-    return features
+    return {name: run_python("-m", "benchmarks.pca_update", name, k, rows, threads, store).report for name in LEARNERS}
 
 
 def _exact_components(k: int, rows: int, store: Path) -> NDArray[np.float64]:
-    centred = _features(slice(0, N_BATCHES * rows), store).astype(np.float64)
+    centred = read_features(slice(0, N_BATCHES * rows), store).astype(np.float64)
     centred -= centred.mean(axis=0)
     squares, vectors = np.linalg.eigh(centred @ centred.T)
     exact: NDArray[np.float64] = (vectors[:, -k:] / np.sqrt(squares[-k:])).T @ centred
     return exact
 
 
-def learn(name: str, k: int, rows: int, store: Path) -> dict[str, object]:
-    """Learn some batches and save the components; return the seconds of a later update, and the peak of the process."""
-    model = LEARNERS[name](k)
-    seconds = [_timed(model, _features(batch, store)) for batch in tile_rows(N_BATCHES * rows, rows)]
-    peak = peak_bytes() or 0
-    np.save(_saved(store, name, k), model.components_)
-    ratios = model.explained_variance_ratio_.tolist()
-    return {"seconds": statistics.median(seconds[1:]), "bytes": peak, "ratios": ratios}
-
-
-def _timed(model: IncrementalPCA, features: NDArray[np.float32]) -> float:
-    started = time.perf_counter()
-    model.partial_fit(features)
-    return time.perf_counter() - started
-
-
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        print("\n".join(measure(WORK)))
-    else:
-        learner, components, batch_rows, blas_threads, path = sys.argv[1:]
-        with threadpool_limits(int(blas_threads)):
-            print(json.dumps(learn(learner, int(components), int(batch_rows), Path(path))))
+    print("\n".join(measure(WORK)))

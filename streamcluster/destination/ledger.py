@@ -59,7 +59,7 @@ _TABLES = f"""
     ) WITHOUT ROWID;
     CREATE TABLE names (folded BLOB PRIMARY KEY) WITHOUT ROWID;
     CREATE TABLE plan (
-        id INTEGER PRIMARY KEY, source BLOB UNIQUE, wanted INT, action TEXT, phase INT, row INT, target BLOB,
+        id INTEGER PRIMARY KEY, source BLOB, wanted INT, action TEXT, phase INT, row INT, target BLOB,
         done INT, lies INT, reason TEXT
     );
 """
@@ -410,6 +410,7 @@ class Ledger(ScratchDatabase):
         decisions = self._decisions(mode, restore=restore, duplicates=duplicates, junk=junk)
         while page := list(islice(decisions, _PAGE_ROWS)):
             self._db.executemany("INSERT INTO plan VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", page)
+        self._db.execute("CREATE UNIQUE INDEX plan_source ON plan (source)")
         self._db.execute("CREATE INDEX plan_work ON plan (phase) WHERE phase IS NOT NULL")
 
     def _decisions(
