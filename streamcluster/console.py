@@ -238,9 +238,11 @@ def _fit_lines(report: Any) -> list[str]:
     lines = [
         f"fit {report.fit} ({report.mode}): {count(report.pictures, 'picture')} in {count(report.clusters, 'group')} "
         f"of {size}",
-        f"  {count(report.components, 'component')} ({report.learner}) hold {report.explained_variance_ratio:.1%} "
-        f"of the variance; inertia {report.inertia:,.1f} after {passes}",
+        f"  {count(report.components, 'component')} ({report.learner}) of {report.features} hold "
+        f"{report.explained_variance_ratio:.1%} of the variance; inertia {report.inertia:,.1f} after {passes}",
     ]
+    if report.features_before:
+        lines.append(f"  the fit before compared {report.features_before}; --features chooses what is compared")
     if report.embedded:
         from_thumbnails = _optional(report.from_thumbnails, "from the thumbnail")
         lines.append(f"  the model looked at {count(report.embedded, 'picture')}{from_thumbnails}")

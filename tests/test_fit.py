@@ -202,6 +202,14 @@ def test_the_scale_is_learned_from_a_sample_of_live_pictures(store, monkeypatch)
     assert sum(met) == 70
 
 
+def test_a_fit_says_that_the_one_before_compared_something_else(store):
+    path, _ = store
+    first = fit(settings(path, features="texture"))
+    second = fit(settings(path))
+    assert [(r.features, r.features_before) for r in (first, second)] == [("texture", None), ("color", "texture")]
+    assert fit(settings(path)).up_to_date
+
+
 def test_plain_features_are_not_scaled(store):
     path, _ = store
     fit(settings(path, features="rgb"))

@@ -91,7 +91,8 @@ _TREE = ("tree", "micro", "micro_centers", "micro_counts")
 class FitReport:
     """What `fit` did. `up_to_date` means that nothing was new and nothing was done; the rest describes the fit.
 
-    `mode` is full, update or recut. `learner` is how the components were found. `moved` counts the pictures that the
+    `mode` is full, update or recut. `features` is what was compared, and `features_before` what the fit before compared
+    if that was something else. `learner` is how the components were found. `moved` counts the pictures that the
     fit before had in a group of another number. `drift` is the share of the new pictures that lie farther from their
     centre than 99 % of those learned from; None where nothing was updated. `sizes` has the number of live pictures of
     each group, and `pictures` their sum. `embedded` counts the pictures that a model looked at in this run, and
@@ -103,6 +104,8 @@ class FitReport:
     mode: Mode
     pictures: int
     clusters: int
+    features: str
+    features_before: str | None
     components: int
     learner: str
     explained_variance_ratio: float
@@ -615,6 +618,7 @@ class Fitting:
             "inertia": groups.inertia,
             "lloyd_passes": groups.n_passes,
             "moved": self._count_moved(labels),
+            "features_before": self._features_before(),
             **self._measure_drift(distances),
             "versions": {name: version(name) for name in ("streamcluster", "numpy", "scikit-learn")},
         }
@@ -630,6 +634,11 @@ class Fitting:
         before = self._before.labels() if self._before else np.empty(0, np.int32)
         now = labels[: len(before)]
         return int(((before >= 0) & (now >= 0) & (before != now)).sum())
+
+    def _features_before(self) -> str | None:
+        """Return what the fit before compared, if this one compares something else."""
+        before = self._before.attributes["recipe"]["features"] if self._before and self._mode == "full" else None
+        return before if before != self._features.recipe(self._settings.texture_weight)["features"] else None
 
     def _measure_drift(self, distances: NDArray[np.float32]) -> dict[str, Any]:
         """Return the distance from which on a picture is far, and how many of the new ones are."""
@@ -686,7 +695,9 @@ def _report(collection: Collection, embedded: Embedded, *, up_to_date: bool) -> 
         pictures=int(sizes.sum()),
         clusters=n_groups,
         components=len(ratio),
-        explained_variance_ratio=float(ratio.sum()),
+        features=current.attributes["recipe"]["features"],
+        features_before=current.attributes.get("features_before"),
+        explained_variance_ratio=min(1.0, float(ratio.sum())),
         sizes=sizes.tolist(),
         embedded=embedded.pictures,
         from_thumbnails=embedded.from_thumbnails,
