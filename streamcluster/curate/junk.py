@@ -364,3 +364,22 @@ def rank_groups(
     result = np.full(len(centers), np.nan)
     result[has] = join_ranks([medians, apart])
     return result
+
+
+def expected_junk(confidence: NDArray[np.float64], labels: NDArray[np.int32], n_groups: int) -> NDArray[np.float64]:
+    """Return float64 (k,): the share of junk to expect in each group, the mean of its rows; NaN for a group of no row.
+
+    >>> expected_junk(np.array([1.0, 0.2, 0.4]), np.array([2, 0, 0], np.int32), 3)
+    array([0.3, nan, 1. ])
+
+    Parameters
+    ----------
+    confidence : float64 (n,)
+        How likely each row is junk, 0 to 1.
+    labels : int32 (n,)
+    n_groups : int
+    """
+    counts = np.bincount(labels, minlength=n_groups)
+    result = np.full(n_groups, np.nan)
+    np.divide(np.bincount(labels, confidence, n_groups), counts, out=result, where=counts > 0)
+    return result

@@ -24,6 +24,7 @@ from streamcluster.curate.junk import (
     Sample,
     Space,
     Surroundings,
+    expected_junk,
     join_ranks,
     learn_space,
     rank_groups,
@@ -49,7 +50,7 @@ from streamcluster.store.findings import Findings
 from streamcluster.store.fits import Fit
 
 #: Number of the way in which junk is scored; another one scores again.
-VERSION: Final = 1
+VERSION: Final = 2
 #: Spaces of thumbnails that pictures are looked at in, whatever the fit compares.
 LOOKED_IN: Final = ("color", "texture")
 #: Score from which on a picture is a suspect, without marks and with them.
@@ -62,7 +63,7 @@ ROW_BYTES: Final = 320
 
 @dataclass(frozen=True, slots=True)
 class SuspectGroup:
-    """A group that is unlike the rest: its number, pictures, suspects among them, and score."""
+    """A group of likely junk: its number, pictures, suspects among them, and score."""
 
     cluster: int
     pictures: int
@@ -76,8 +77,9 @@ class JunkReport:
 
     Of the `pictures` that the fit groups, `suspects` have a score above the `threshold`. `waiting` live pictures have
     no group yet, and no score. `learned` says whether the scores are a classifier's, of `junk_marks` and `keep_marks`
-    pictures; else they are outlier scores. `likeliest` maps paths to scores, `groups` describes the groups that are
-    most unlike the rest. `flagged` counts the live pictures that have each flag.
+    pictures; else they are outlier scores. `likeliest` maps paths to scores, `groups` describes the groups in which
+    most junk is to be expected, or without marks those that are most unlike the rest. `flagged` counts the live
+    pictures that have each flag.
     """
 
     up_to_date: bool
@@ -100,7 +102,7 @@ def junk(settings: JunkSettings, *, executor: Executor | None = None, progress: 
 
     Without marks of both kinds, `LEAST_MARKS` of each, the score of a picture is the share of pictures that are less
     unlike the rest, so that the default threshold leaves one in twenty. With them it is a classifier's confidence, 0
-    and 1 for what is marked.
+    and 1 for what is marked, and that of a group is the mean of its pictures.
 
     Parameters
     ----------
@@ -239,7 +241,8 @@ class _Scoring:
         scores = self._alike(scores)
         whole = np.full(len(self._wanted), np.nan, np.float32)
         whole[self._wanted] = scores
-        groups = rank_groups(scores, self._labels[self._wanted], self._fit.array("centers"))
+        labels, centers = self._labels[self._wanted], self._fit.array("centers")
+        groups = expected_junk(scores, labels, len(centers)) if learned else rank_groups(scores, labels, centers)
         arrays: dict[str, NDArray[Any]] = {
             "score": whole,
             "cluster_score": groups.astype(np.float32),
