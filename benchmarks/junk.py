@@ -17,10 +17,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from benchmarks.pictures import SHARED
 from streamcluster.config import FitSettings, IngestSettings, JunkSettings, MarkSettings
-from streamcluster.curate.junk import Sample, Surroundings, join_ranks, learn_space
+from streamcluster.curate.junk import Sample, Surroundings, join_deviations, learn_space
 from streamcluster.jobs.fit import fit
 from streamcluster.jobs.ingest import ingest
-from streamcluster.jobs.junk import joined_measures, junk, space_of_fit
+from streamcluster.jobs.junk import centre_measure, joined_measures, junk, space_of_fit
 from streamcluster.jobs.mark import mark
 from streamcluster.learn.features import SPACES
 from streamcluster.learn.rows import ThumbnailRows
@@ -97,7 +97,8 @@ def measures_of(store: str) -> dict[str, float]:
         around = Surroundings([space_of_fit(collection, collection.fit()), learned], sample, executor, Progress())
         looks = [around.look(block, sample.wanted[block]) for block in collection.blocks]
     found = {name: np.concatenate([look.measures[name] for look in looks]) for name in looks[0].measures}
-    joined = join_ranks(found[name] for name in joined_measures("color"))
+    found[centre_measure("color")] = collection.fit().distances()[sample.wanted]
+    joined = join_deviations(found[name] for name in joined_measures("color"))
     return {name: float(roc_auc_score(truth, values)) for name, values in (found | {"joined": joined}).items()}
 
 
