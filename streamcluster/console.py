@@ -282,7 +282,7 @@ def _junk_lines(report: Any) -> list[str]:
         lines.append(
             f"  and {count(report.suspects - len(report.likeliest), 'more picture')}; all scores are in the store"
         )
-    lines.append("groups most unlike the rest:")
+    lines.append("groups by the share of junk to expect:" if report.learned else "groups most unlike the rest:")
     for group in report.groups:
         suspects = f"{group.suspects:,} of {count(group.pictures, 'picture')} suspect"
         lines.append(f"  {group.score:10.4f} cluster_{group.cluster:02d}, {suspects}")

@@ -191,6 +191,28 @@ def test_marks_of_both_kinds_decide(store):
     assert all(0 <= score <= 1 for score in scores.values())
 
 
+def test_groups_follow_marks(store):
+    labels = sc.open_collection(str(store)).fit().labels()
+    stored = [str(path).rpartition("/")[2] for path in sc.open_collection(str(store)).catalog.column("path")]
+    for bad in range(3):
+        kinds = {kind: [stored[row] for row in np.flatnonzero((labels == bad) == kind)] for kind in (True, False)}
+        mark(store, junk=kinds[True], keep=kinds[False])
+        report = look(store)
+        assert report.groups[0].cluster == bad
+        expected = [float(group == bad) for group in range(3)]
+        assert sc.open_collection(str(store)).findings("junk").array("cluster_score").tolist() == expected
+        mark(store, forget=kinds[True][1:] + kinds[False][1:])
+
+
+def test_the_summary_says_what_scores_of_groups_are(store):
+    command = ["junk", "--store", str(store)]
+    assert "unlike the rest:" in CliRunner().invoke(app, command).output
+    mark(store, junk=names(0, 4), keep=names(10, 14))
+    learned = CliRunner().invoke(app, command).output
+    assert "unlike the rest" not in learned
+    assert "share of junk to expect:" in learned
+
+
 def test_a_later_mark_wins_and_is_taken_back(store):
     report = mark(store, junk=names(0, 3))
     assert (report.junk, report.junk_marks, report.keep_marks) == (3, 3, 0)

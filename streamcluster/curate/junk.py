@@ -1,16 +1,18 @@
 """Which pictures, and which whole groups, are unlike the rest of a collection: junk that no one has to look for.
 
     a sample ─▶ spaces (colours, texture, what the fit compares) ─▶ reference rows
-    blocks ─place─▶ measures of each row ─ranks─▶ one outlier score a row ─medians, centres─▶ one a group
+    blocks ─place─▶ measures of each row ─deviations─▶ one outlier score a row ─medians, centres─▶ one a group
 
-A row is unlike the rest if it is far from the others within a space, or if the space cannot describe it at all. Each
-measure sees another kind of junk, none sees all, and their units have nothing in common; so they are joined by rank.
+A row is unlike the rest if it is far from the others within a space, or where few are, or if the space cannot describe
+it. Each measure sees another kind of junk, none sees all, and their units have nothing in common; so what is joined is
+by how much more than the usual spread each is above its median.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Final
 
 import numpy as np
@@ -33,7 +35,7 @@ LEARNING_ROWS: Final = 16_384
 #: Components of a space that is learned here.
 COMPONENTS: Final = 100
 #: Components that T² is made of: those after these tell pictures apart, rather than kinds of pictures.
-LEADING: Final = 20
+LEADING: Final = 10
 #: The neighbour that is near, and the share of the reference rows up to the one that is far: junk that looks alike, but
 #: is less than this share of all, is far from the rest although it is near its own kind.
 NEAR: Final = 10
@@ -43,8 +45,20 @@ TILE_ROWS: Final = 256
 #: Rows that principal components are learned from at a time, and what learning takes besides its tasks.
 BATCH_ROWS: Final = 512
 LEARNING_BYTES: Final = 64 * MIB
-#: The measures that make up the outlier score, of all spaces together and of each; see docs/benchmarks.md.
-JOINED: Final = ("together near", "color T²", "texture near", "texture far")
+#: Standard deviations above the median from which on more of them count as so many.
+MOST_DEVIATIONS: Final = 4.0
+#: Values of a measure below this share of its median are no different from one another: distances are as exact as that.
+FLOOR: Final = 1e-3
+#: The measures of the spaces that make up the outlier score; see docs/benchmarks.md.
+JOINED: Final = (
+    "color T²",
+    "color sparse",
+    "color apart near",
+    "color apart far",
+    "texture near",
+    "texture far",
+    "texture residual share",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +138,9 @@ class References:
     rows: NDArray[np.int64]
     points: Floats
 
-    def distances_to(self, points: Floats, rows: NDArray[np.int64], neighbours: Sequence[int]) -> Floats:
+    def distances_to(
+        self, points: Floats, rows: NDArray[np.int64], neighbours: Sequence[int], reach: Floats | None = None
+    ) -> Floats:
         """Return float32 (n, len(neighbours)): how far the n-th nearest reference row is, itself left out.
 
         Parameters
@@ -134,8 +150,10 @@ class References:
             Which rows they are.
         neighbours : sequence of int
             Counted from 1; where there are not so many the farthest is taken, and 0 where there is none.
+        reach : float32 (m,), optional
+            Something of each reference row; a last column is its mean over the nearest, up to the first neighbour.
         """
-        found = np.zeros((len(points), len(neighbours)), np.float32)
+        found = np.zeros((len(points), len(neighbours) + (reach is not None)), np.float32)
         others = len(self.rows) - 1
         if others < 1:
             return found
@@ -149,8 +167,11 @@ class References:
             at = np.searchsorted(self.rows, rows[tile]).clip(max=others)
             own = np.flatnonzero(self.rows[at] == rows[tile])
             squares[own, at[own]] = np.inf
-            squares.partition(sorted(set(nth)), axis=1)
-            found[tile] = np.sqrt(np.maximum(squares[:, nth], 0))
+            nearest = np.partition(squares, sorted(set(nth)), axis=1)[:, nth]
+            found[tile, : len(nth)] = np.sqrt(np.maximum(nearest, 0))
+            if reach is not None:
+                within = squares <= nearest[:, :1]
+                found[tile, -1] = within @ reach / within.sum(axis=1)
         return found
 
 
@@ -167,15 +188,38 @@ def ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def join_ranks(measures: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:
-    """Return float64 (n,): one outlier score of several measures, the share of rows that are less outlying.
+    """Return float64 (n,): one score of several measures, the share of others that are lower, where there are few.
 
     Ranks r are joined as Fisher joins significance levels ("Statistical methods for research workers", 1932): by the
-    mean of -log(1 - r), to which a very high rank adds much and a low one takes little away. So what one measure sees
-    is not hidden by those that do not. The highest rank alone (Tippett 1931) was weaker on four of six sets, by
-    up to 0.03, and as good on the others.
+    mean of -log(1 - r), to which a very high rank adds much and a low one takes little away.
     """
     joined = [-np.log1p(-ranks(values)) for values in measures]
     return ranks(np.add.reduce(joined))
+
+
+def deviations(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return float64 (n,): by how many standard deviations values are above their median, 0 for those below it.
+
+    Of logarithms, since distances are skewed; the standard deviation is that of a normal distribution with the same
+    quartiles, which junk does not widen as long as it is less than a quarter.
+
+    >>> deviations(np.exp([0.0, 1.0, 2.0, 3.0, 4.0])).round(3)
+    array([0.   , 0.   , 0.   , 0.674, 1.349])
+    """
+    floor = max(FLOOR * float(np.median(values)), float(np.finfo(np.float32).tiny))
+    logs = np.log(np.maximum(values, floor, dtype=np.float64))
+    low, middle, high = np.quantile(logs, (0.25, 0.5, 0.75))
+    result: NDArray[np.float64] = np.clip((logs - middle) / max((high - low) / 1.349, 1e-9), 0, MOST_DEVIATIONS)
+    return result
+
+
+def join_deviations(measures: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:
+    """Return float64 (n,): one outlier score of several measures, the share of rows that are less outlying.
+
+    The squares of the deviations add up, as those of independent measures do in Hotelling's T², but of one side only:
+    what is usual to one measure does not excuse what another sees. docs/benchmarks.md compares it with ranks.
+    """
+    return ranks(reduce(np.add, (np.square(deviations(values)) for values in measures)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +286,7 @@ def task_bytes(features: Iterable[FeatureRows]) -> int:
     for rows in features:
         blocks += 2 * rows.block_bytes + rows.temporary_bytes
         tiles = max(tiles, 3 * 4 * TILE_ROWS * sum(rows.part_sizes))
-    return blocks + tiles + 2 * 4 * TILE_ROWS * REFERENCE_ROWS
+    return blocks + tiles + 4 * 4 * TILE_ROWS * REFERENCE_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +329,7 @@ class Surroundings:
         self._unit = [References(rows, _unit(space, scores)) for space, scores in zip(self.spaces, found, strict=True)]
         self._half = [References(rows, _half(space, scores)) for space, scores in zip(self.spaces, found, strict=True)]
         self._spreads = [max(float(np.sqrt(np.square(half.points).sum() / len(rows))), 1e-12) for half in self._half]
+        self._reach = [unit.distances_to(unit.points, rows, (NEAR,))[:, 0] for unit in self._unit]
         self._together = References(rows, self._joined([half.points for half in self._half]))
         self._neighbours = NEAR, max(1, round(FAR_SHARE * len(rows)))
 
@@ -301,22 +346,41 @@ class Surroundings:
         return np.concatenate([part / np.float32(s) for part, s in zip(points, self._spreads, strict=True)], axis=1)
 
     def look(self, block: slice, wanted: NDArray[np.bool_]) -> Looks:
-        """Measure those rows of a block that are wanted."""
+        """Measure those rows of a block that are wanted.
+
+        In each space, T² of the leading components; the distance to the space, and its square's share of that to the
+        mean; how far the near neighbour and the far one are, by direction alone (near, far) and with lengths (apart);
+        and how much farther the near one is than those around have theirs (sparse). The last is the simplified local
+        outlier factor: Breunig et al., "LOF: identifying density-based local outliers", SIGMOD 2000; Schubert, Zimek &
+        Kriegel, "Local outlier detection reconsidered", Data Mining and Knowledge Discovery 28, 2014.
+        """
         rows = block.start + np.flatnonzero(wanted)
         measures: dict[str, Floats] = {}
         scores, halves = [], []
         for i, (space, placed) in enumerate(zip(self.spaces, self._place(block, wanted), strict=True)):
             scores.append(_unit(space, placed.scores))
-            neighbours = self._unit[i].distances_to(scores[-1], rows, self._neighbours)
+            near, far, reach = self._unit[i].distances_to(scores[-1], rows, self._neighbours, self._reach[i]).T
             halves.append(_half(space, placed.scores))
-            apart = self._half[i].distances_to(halves[-1], rows, self._neighbours[1:])
+            apart = self._half[i].distances_to(halves[-1], rows, self._neighbours)
             leading, variances = placed.scores[:, :LEADING], space.components.explained_variance[:LEADING]
-            measures[f"{space.name} T²"] = hotelling(leading, variances)
-            measures[f"{space.name} residual"] = placed.residual
-            measures[f"{space.name} near"], measures[f"{space.name} far"] = neighbours.T
-            measures[f"{space.name} apart"] = apart[:, 0]
+            energy = placed.residual + np.einsum("ij,ij->i", placed.scores, placed.scores)
+            found = {
+                "T²": hotelling(leading, variances),
+                "residual": placed.residual,
+                "residual share": _ratio(placed.residual, energy),
+                "near": near,
+                "far": far,
+                "sparse": _ratio(near, reach),
+                "apart near": apart[:, 0],
+                "apart far": apart[:, 1],
+            }
+            measures |= {f"{space.name} {name}": values for name, values in found.items()}
         measures["together near"] = self._together.distances_to(self._joined(halves), rows, (NEAR,))[:, 0]
         return Looks(np.concatenate(scores, axis=1), measures)
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
 def tasks_of(spaces: Sequence[Space]) -> list[slice]:
@@ -363,4 +427,23 @@ def rank_groups(
     apart = np.linalg.norm(centers[has] - (total - counts[has, None] * centers[has]) / rest, axis=1)
     result = np.full(len(centers), np.nan)
     result[has] = join_ranks([medians, apart])
+    return result
+
+
+def expected_junk(confidence: NDArray[np.float64], labels: NDArray[np.int32], n_groups: int) -> NDArray[np.float64]:
+    """Return float64 (k,): the share of junk to expect in each group, the mean of its rows; NaN for a group of no row.
+
+    >>> expected_junk(np.array([1.0, 0.2, 0.4]), np.array([2, 0, 0], np.int32), 3)
+    array([0.3, nan, 1. ])
+
+    Parameters
+    ----------
+    confidence : float64 (n,)
+        How likely each row is junk, 0 to 1.
+    labels : int32 (n,)
+    n_groups : int
+    """
+    counts = np.bincount(labels, minlength=n_groups)
+    result = np.full(n_groups, np.nan)
+    np.divide(np.bincount(labels, confidence, n_groups), counts, out=result, where=counts > 0)
     return result

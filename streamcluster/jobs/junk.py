@@ -1,6 +1,6 @@
 """Which pictures of a store, and which groups, are likely junk: unlike the rest, or like what a person marked; flags.
 
-    fit, thumbnails ─▶ spaces ─▶ reference rows ─▶ blocks: measures ─ranks─▶ outlier scores
+    fit, thumbnails ─▶ spaces ─▶ reference rows ─▶ blocks: measures ─deviations─▶ outlier scores
     marks, outlier scores of the marked ─▶ classifier ─▶ scores of all
 
 The result is in the store, beside what `duplicates` and `fit` found. It counts once the store's pointer names it.
@@ -24,7 +24,8 @@ from streamcluster.curate.junk import (
     Sample,
     Space,
     Surroundings,
-    join_ranks,
+    expected_junk,
+    join_deviations,
     learn_space,
     rank_groups,
     ranks,
@@ -49,7 +50,7 @@ from streamcluster.store.findings import Findings
 from streamcluster.store.fits import Fit
 
 #: Number of the way in which junk is scored; another one scores again.
-VERSION: Final = 1
+VERSION: Final = 2
 #: Spaces of thumbnails that pictures are looked at in, whatever the fit compares.
 LOOKED_IN: Final = ("color", "texture")
 #: Score from which on a picture is a suspect, without marks and with them.
@@ -62,7 +63,7 @@ ROW_BYTES: Final = 320
 
 @dataclass(frozen=True, slots=True)
 class SuspectGroup:
-    """A group that is unlike the rest: its number, pictures, suspects among them, and score."""
+    """A group of likely junk: its number, pictures, suspects among them, and score."""
 
     cluster: int
     pictures: int
@@ -76,8 +77,9 @@ class JunkReport:
 
     Of the `pictures` that the fit groups, `suspects` have a score above the `threshold`. `waiting` live pictures have
     no group yet, and no score. `learned` says whether the scores are a classifier's, of `junk_marks` and `keep_marks`
-    pictures; else they are outlier scores. `likeliest` maps paths to scores, `groups` describes the groups that are
-    most unlike the rest. `flagged` counts the live pictures that have each flag.
+    pictures; else they are outlier scores. `likeliest` maps paths to scores, `groups` describes the groups in which
+    most junk is to be expected, or without marks those that are most unlike the rest. `flagged` counts the live
+    pictures that have each flag.
     """
 
     up_to_date: bool
@@ -100,7 +102,7 @@ def junk(settings: JunkSettings, *, executor: Executor | None = None, progress: 
 
     Without marks of both kinds, `LEAST_MARKS` of each, the score of a picture is the share of pictures that are less
     unlike the rest, so that the default threshold leaves one in twenty. With them it is a classifier's confidence, 0
-    and 1 for what is marked.
+    and 1 for what is marked, and that of a group is the mean of its pictures.
 
     Parameters
     ----------
@@ -234,13 +236,14 @@ class _Scoring:
             spaces = [learn_space(rows.shown, rows, sample, running, self._progress) for rows in others]
             around = Surroundings([first, *spaces], sample, running, self._progress)
             with ScratchRows(4 * around.width) as scratch:
-                measured, outlying = self._find_outliers(around, scratch, running)
-                scores, learned = self._learn(around.width, scratch, measured, outlying)
+                measures, outlying = self._find_outliers(around, scratch, running)
+                scores, learned = self._learn(around.width, scratch, measures, outlying)
             flags = flag_pictures(self._collection, self._live, self._settings, running, self._progress)
         scores = self._alike(scores)
         whole = np.full(len(self._wanted), np.nan, np.float32)
         whole[self._wanted] = scores
-        groups = rank_groups(scores, self._labels[self._wanted], self._fit.array("centers"))
+        labels, centers = self._labels[self._wanted], self._fit.array("centers")
+        groups = expected_junk(scores, labels, len(centers)) if learned else rank_groups(scores, labels, centers)
         arrays: dict[str, NDArray[Any]] = {
             "score": whole,
             "cluster_score": groups.astype(np.float32),
@@ -263,8 +266,8 @@ class _Scoring:
 
     def _find_outliers(
         self, around: Surroundings, scratch: ScratchRows, executor: Executor
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Return float32 (m, measures), the log-odds of ranks, and float64 (m,), the outlier scores, of wanted rows.
+    ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float64]]:
+        """Return float32 (m,) measures by name, and float64 (m,), the outlier scores, of wanted rows.
 
         Where there are marks to learn from, the scores of the spaces go to the scratch file.
         """
@@ -278,19 +281,20 @@ class _Scoring:
                 if self._learns:
                     scratch.append(look.scores.view(np.uint8))
                 self._progress.advance_or_stop(len(look.scores))
-        measures = {name: np.concatenate(values) for name, values in parts.items()}
-        outlying = join_ranks(measures[name] for name in joined_measures(around.spaces[0].name))
-        odds = np.empty((len(outlying), len(measures)), np.float32)
-        for i, values in enumerate(measures.values()):
-            odds[:, i] = log_odds(ranks(values))
-        return odds, outlying
+        measures = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+        first = around.spaces[0].name
+        measures[centre_measure(first)] = self._fit.distances()[np.flatnonzero(self._wanted)]
+        return measures, join_deviations(measures[name] for name in joined_measures(first))
 
     def _learn(
-        self, width: int, scratch: ScratchRows, measured: NDArray[np.float32], outlying: NDArray[np.float64]
+        self, width: int, scratch: ScratchRows, measures: dict[str, NDArray[np.float32]], outlying: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], bool]:
         """Return the scores, and whether a classifier gave them."""
         if not self._learns:
             return outlying, False
+        measured = np.empty((len(outlying), len(measures)), np.float32)
+        for i, values in enumerate(measures.values()):
+            measured[:, i] = log_odds(ranks(values))
         marked = self._marked[self._wanted]
         drawn = np.random.default_rng(self._seed)
         kinds = [drawn.permutation(np.flatnonzero(marked == kind))[:MOST_MARKS] for kind in (1, -1)]
@@ -315,10 +319,15 @@ def joined_measures(first: str) -> tuple[str, ...]:
     """Return the measures that make up the outlier score where the fit compares `first`.
 
     >>> joined_measures("rgb")[len(JOINED) :]
-    ('rgb T²', 'rgb near', 'rgb far')
+    ('rgb centre', 'rgb T²', 'rgb near', 'rgb far')
     """
     others = () if first in LOOKED_IN else (f"{first} T²", f"{first} near", f"{first} far")
-    return (*JOINED, *others)
+    return (*JOINED, centre_measure(first), *others)
+
+
+def centre_measure(first: str) -> str:
+    """Return the name of the distance to the nearest centre of the fit, which compares `first`."""
+    return f"{first} centre"
 
 
 def _report(

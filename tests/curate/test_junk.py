@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from streamcluster.curate.junk import References, Sample, hotelling, join_ranks, rank_groups, ranks
+from streamcluster.curate.junk import (
+    MOST_DEVIATIONS,
+    References,
+    Sample,
+    deviations,
+    hotelling,
+    join_deviations,
+    join_ranks,
+    rank_groups,
+    ranks,
+)
 
 
 def test_ranks_are_those_of_scipy():
@@ -13,12 +23,36 @@ def test_ranks_are_those_of_scipy():
     assert np.allclose(ranks(np.zeros(5)), 0.5)
 
 
-def test_a_row_counts_by_the_measure_that_sees_it():
+@pytest.mark.parametrize("join", [join_ranks, join_deviations])
+def test_a_row_counts_by_the_measure_that_sees_it(join):
     rng = np.random.default_rng(0)
-    seeing, blind = rng.normal(size=200), rng.normal(size=200)
-    seeing[7], blind[7] = 100, -100
-    assert join_ranks([seeing, blind])[7] > 0.98
-    assert np.allclose(join_ranks([np.ones(9), np.ones(9)]), 0.5)
+    seeing, blind = rng.lognormal(size=200), rng.lognormal(size=200)
+    seeing[7], blind[7] = 1e6, 1e-6
+    assert join([seeing, blind])[7] > 0.98
+    assert np.allclose(join([np.ones(9), np.ones(9)]), 0.5)
+
+
+def test_one_measure_that_sees_far_is_not_outvoted_by_many_that_see_nothing():
+    rng = np.random.default_rng(0)
+    seeing, *blind = rng.lognormal(size=(8, 500))
+    seeing[:10] = 1e3
+    assert join_deviations([seeing, *blind])[:10].min() > 0.9 > join_ranks([seeing, *blind])[:10].min()
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
+def test_deviations_have_no_unit_and_are_bounded(factor):
+    values = np.random.default_rng(0).lognormal(1, 2, 1001).astype(np.float32)
+    values[:3] = 1e30
+    found = deviations(values * np.float32(factor))
+    assert np.allclose(found, deviations(values), rtol=1e-4, atol=1e-4)
+    assert found.min() == 0 < found.max() == MOST_DEVIATIONS
+    above = found[(found > 0) & (found < MOST_DEVIATIONS)]
+    assert np.sqrt(np.square(above).mean()) == pytest.approx(1, abs=0.1)
+
+
+def test_where_most_values_are_the_same_all_that_are_larger_stand_out():
+    assert deviations(np.array([0.0] * 8 + [2, 9])).tolist() == [0] * 8 + [MOST_DEVIATIONS] * 2
+    assert deviations(np.zeros(5)).tolist() == [0] * 5
 
 
 def test_hotelling_is_the_squared_mahalanobis_distance():
@@ -37,6 +71,18 @@ def test_neighbours_are_those_of_a_full_search_without_the_row_itself(nth):
         others = chosen[chosen != row]
         distances = np.sort(np.linalg.norm(points[others] - points[row], axis=1))
         assert found[row, 0] == pytest.approx(distances[min(nth, 39) - 1], rel=1e-3, abs=1e-3)
+
+
+def test_the_last_column_is_the_mean_of_what_the_nearest_reach():
+    points = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    chosen = np.sort(np.random.default_rng(1).choice(60, 40, replace=False))
+    reach = np.arange(40, dtype=np.float32)
+    found = References(chosen, points[chosen]).distances_to(points, np.arange(60), (5, 9), reach)
+    assert found.shape == (60, 3)
+    for row in range(60):
+        distances = np.linalg.norm(points[chosen] - points[row], axis=1)
+        distances[chosen == row] = np.inf
+        assert found[row, 2] == pytest.approx(reach[np.argsort(distances)[:5]].mean())
 
 
 def test_a_row_that_is_alone_has_no_neighbour():
