@@ -85,7 +85,7 @@ def report(
     title = f"{os.path.basename(printable(collection.root))}: fit {content.data['fit']['name']}"
     with place.writing_to(out):
         place.make_folder(os.path.dirname(out))
-        place.write_whole(out, page(title, content.data, content.pictures, content.sheets))
+        place.write_whole(out, page(title, content.data, content.pictures, content.figures, content.sheets))
         n_bytes = os.path.getsize(system_path(out))
     return _describe(printable(out), n_bytes, content)
 
