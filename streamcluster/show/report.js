@@ -782,7 +782,7 @@ function showMap() {
   function drawAxes() {
     if (kind.axes === places) return [];
     const see = projector();
-    context.strokeStyle = context.fillStyle = getComputedStyle($("#map-about")).color;
+    context.strokeStyle = getComputedStyle($("#map-about")).color;
     context.lineWidth = 1;
     context.font = "12px system-ui, sans-serif";
     return kind.axes.map((_, axis) => {
@@ -833,6 +833,8 @@ function showMap() {
       context.strokeText(group, placeX(u), placeY(v));
       context.fillText(group, placeX(u), placeY(v));
     }
+    context.font = "12px system-ui, sans-serif";
+    context.fillStyle = getComputedStyle($("#map-about")).color;
     for (const name of axes) {
       context.strokeText(...name);
       context.fillText(...name);

@@ -82,12 +82,22 @@ class _Shelf:
         return list(self._places)
 
 
-def collect(collection: Collection, per_group: int, executor: Executor, progress: Progress) -> Content:
-    """Return what a report shows of the current fit, and of what was found besides.
+def collect(
+    collection: Collection,
+    fit: Fit,
+    live: NDArray[np.bool_],
+    per_group: int,
+    executor: Executor,
+    progress: Progress,
+) -> Content:
+    """Return what a report shows of a fit, and of what was found besides.
 
     Parameters
     ----------
     collection : Collection
+    fit : Fit
+    live : bool (N,)
+        Which rows are live.
     per_group : int
         Pictures of each group, half of them central and half outlying; fewer where there are very many groups.
     executor : Executor
@@ -95,16 +105,11 @@ def collect(collection: Collection, per_group: int, executor: Executor, progress
 
     Raises
     ------
-    FitNotFoundError
-        There is no fit yet.
     NoPicturesError
-        No picture is live, or none of those that are has a group.
+        None of the live pictures has a group.
     Interrupted
         `progress` was asked to stop.
     """
-    live = collection.live_rows()
-    collection.check_any(live)
-    fit = collection.fit()
     known = {kind: collection.findings(kind) for kind in _COMMANDS}
     labels = live_labels(fit, live)
     grouped = labels >= 0
