@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shutil
+import subprocess
 import sys
 from itertools import pairwise
 
@@ -232,6 +233,13 @@ def test_any_number_of_workers_writes_the_same_bytes(curated, tmp_path):
     write(curated, tmp_path / "1.html", workers=1)
     write(curated, tmp_path / "3.html", workers=3)
     assert (tmp_path / "1.html").read_bytes() == (tmp_path / "3.html").read_bytes()
+
+
+def test_neither_scikit_learn_nor_matplotlib_is_loaded_for_it():
+    heavy = "[name for name in ('sklearn', 'dask', 'matplotlib') if name in sys.modules]"
+    program = f"import sys, streamcluster.jobs.report; sys.exit(str({heavy}) if {heavy} else 0)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_store_stays_as_it_was(curated, tmp_path):
@@ -532,6 +540,11 @@ def test_a_branch_of_the_tree_leads_to_its_groups_by_the_keyboard_alone(tab, out
     assert shown == [f"Group {group}" for group in inside]
     assert tab.evaluate("document.activeElement.id") == f"group-{inside[0]}"
     assert tab.locator("#tree a[tabindex='0']").count() == 1
+    tab.locator("#tree a[tabindex='0']").focus()
+    tab.keyboard.press("ArrowUp")
+    tab.keyboard.press("Enter")
+    assert tab.input_value("#filter") == ""
+    assert tab.locator("#groups article:visible").count() == GROUPS
 
 
 @pytest.mark.parametrize("width", [390, 1280])

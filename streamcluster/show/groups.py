@@ -63,8 +63,10 @@ def sums_of_block(thumbnails: NDArray[np.uint8], labels: NDArray[np.integer], si
     pictures = shrink(thumbnails, side)
     rows = rows[np.argsort(labels[rows], kind="stable")]
     present, first = np.unique(labels[rows], return_index=True)
-    sums = [pictures[part].sum(axis=0, dtype=np.uint32) for part in np.split(rows, first[1:])]
-    return BlockSums(present.astype(np.intp), np.stack(sums))
+    sums = np.empty((len(present), *pictures.shape[1:]), np.uint32)
+    for i, part in enumerate(np.split(rows, first[1:])):
+        pictures[part].sum(axis=0, dtype=np.uint32, out=sums[i])
+    return BlockSums(present.astype(np.intp), sums)
 
 
 class GroupSums:
@@ -80,9 +82,11 @@ class GroupSums:
 
     def means(self, sizes: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return uint8 (k, side, side, 3) for groups of these sizes; black for an empty one."""
+        means = np.empty(self._sums.shape, np.uint8)
         # One by one: all quotients at once would take as much again as the sums.
-        means = [np.rint(total / max(size, 1)) for total, size in zip(self._sums, sizes.tolist(), strict=True)]
-        return np.asarray(means, np.uint8)
+        for i, size in enumerate(sizes.tolist()):
+            means[i] = np.rint(self._sums[i] / max(size, 1))
+        return means
 
 
 @dataclass(frozen=True, slots=True)

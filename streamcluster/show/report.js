@@ -301,7 +301,7 @@ function applyFilter() {
 }
 
 function filterGroups(list) {
-  $("#filter").value = list.map((group) => `#${group}`).join(" ");
+  $("#filter").value = list.length < data.groups.length ? list.map((group) => `#${group}`).join(" ") : "";
   const told = applyFilter();
   visit(order.find((group) => list.includes(group)));
   tell(told);
@@ -550,7 +550,7 @@ function fill(panel, draw) {
 
 function treeChart(room) {
   const { groups: leaves, joins } = data.tree;
-  const [left, top, base, tail, tile] = [76, 16, 300, 18, 20];
+  const [left, top, base, tail, tile] = [92, 16, 300, 18, 20];
   const wide = Math.max((room - left) / leaves.length, 8 + 7 * String(Math.max(...leaves)).length, tile + 2);
   const width = left + wide * leaves.length;
   const height = base + tail + tile + 24;
@@ -607,8 +607,8 @@ function cutLine(width, at, text, kind) {
   return make(
     "g",
     { class: kind },
-    make("line", { class: kind, x1: 70, x2: width, y1: at, y2: at }),
-    make("text", { class: kind === "cut" ? "strong" : null, x: 66, y: at + 4, "text-anchor": "end", text }),
+    make("line", { class: kind, x1: 86, x2: width, y1: at, y2: at }),
+    make("text", { class: kind === "cut" ? "strong" : null, x: 82, y: at + 4, "text-anchor": "end", text }),
   );
 }
 
