@@ -35,7 +35,7 @@ def write_store(path: Path, n_rows: int, image_size: int, thumbnails_of: Callabl
 
 def _described(start: int, stop: int) -> dict[str, list[Any]]:
     """Return catalogue entries of pictures that no file holds: paths and digests of their own, else zeros."""
-    entry: dict[str, Any] = {column.name: np.zeros(column.shape, column.dtype) for column in CATALOG}
+    entry: dict[str, Any] = {column.name: np.zeros(column.shape, column.dtype) for column in CATALOG[1:]}
     entries = {name: [value] * (stop - start) for name, value in entry.items()}
     rows = range(start, stop)
     digests = [np.frombuffer(row.to_bytes(DIGEST_BYTES, "little"), np.uint8) for row in rows]

@@ -567,7 +567,8 @@ function treeChart(room) {
     if (stop === middle + 1) upTo[middle] = height;
   }
   drawn.append(...cutLines(joins, leaves.length, y).map(([at, text]) => cutLine(width, at, text, "wanted")));
-  for (const { x: [a, b], feet: [p, q], height, first, middle, stop } of joins) {
+  for (const { x: ends, feet, height, first, middle, stop } of joins) {
+    const [[a, b], [p, q]] = [ends, feet];
     const inside = leaves.slice(first, stop).sort((one, other) => one - other);
     const path =
       `M${x(a)} ${y(middle === first + 1 ? height : p)}V${y(height)}H${x(b)}` +
@@ -630,13 +631,16 @@ function walk(nodes, n) {
   const size = ({ first, stop }) => stop - first;
   const smallest = (list) => list.sort((a, b) => size(a) - size(b))[0];
   const largest = (list) => list.sort((a, b) => size(b) - size(a))[0];
-  const besides = (node, list) => smallest(list.filter((other) => size(other) >= size(node))) ?? largest(list);
+  const besides = (node, isThere) => {
+    const list = nodes.filter(isThere);
+    return smallest(list.filter((other) => size(other) >= size(node))) ?? largest(list);
+  };
   const inside = (node, other) => node !== other && node.first >= other.first && node.stop <= other.stop;
   const ways = {
     ArrowUp: (node) => smallest(nodes.filter((other) => inside(node, other))),
     ArrowDown: (node) => largest(nodes.filter((other) => inside(other, node) && other.first === node.first)),
-    ArrowLeft: (node) => besides(node, nodes.filter((other) => other.stop === node.first)),
-    ArrowRight: (node) => besides(node, nodes.filter((other) => other.first === node.stop)),
+    ArrowLeft: (node) => besides(node, (other) => other.stop === node.first),
+    ArrowRight: (node) => besides(node, (other) => other.first === node.stop),
   };
   for (const node of nodes) {
     const { link } = node;
@@ -665,7 +669,9 @@ function showTree() {
   const { groups: leaves } = data.tree;
   const all = data.groups.filter((group) => group.size).length;
   $("#tree .muted").textContent =
-    (leaves.length < all ? `the ${leaves.length} largest of ${count(all, "group")}, by Ward; ` : "of the groups, by Ward; ") +
+    (leaves.length < all
+      ? `the ${leaves.length} largest of ${count(all, "group")}, by Ward; `
+      : "of the groups, by Ward; ") +
     "the higher two branches meet, the less alike they are; choose a branch to see its groups";
   fill($("#tree .chart"), treeChart);
 }
