@@ -1,5 +1,7 @@
 """How `fit` grows with the rows of a store, up to a million: time a row, and peak memory of a fresh process.
 
+Of the jobs that look at a fit, the peak memory at the most rows.
+
 `python -m benchmarks.growth [ROWS ...]`
 """
 
@@ -71,11 +73,24 @@ def measure(work: Path, sizes: tuple[int, ...] = ROWS) -> list[str]:
         f"|---|{'---|' * len(first.stages)}",
     ]
     lines += [f"| {n:,} | {' | '.join(f'{s:.1f}' for s in run.stages.values())} |" for n, run in grown.items()]
+    peaks = _peaks_of_others(work)
+    lines += ["", f"Peak of the jobs that look at the fit of {sizes[-1]:,} rows: {', '.join(peaks)}."]
     panels = {
         "seconds": {"fit": {n: run.seconds for n, run in grown.items()}},
         "peak memory, MiB": {"fit": {n: run.peak_bytes / MIB for n, run in grown.items()}},
     }
     return [*lines, "", save_lines("growth", panels, "rows", logarithmic=False)]
+
+
+def _peaks_of_others(work: Path) -> list[str]:
+    """Return the peak of each, for the store that the last fit left."""
+    store, shared = work / "growth.zarr", ("--memory", BUDGET, "--force")
+    done = {
+        "junk": run_command("junk", "--store", store, "--memory", BUDGET),
+        "plot": run_command("plot", work / "growth-plots", "--store", store, *shared),
+        "report": run_command("report", work / "growth.html", "--store", store, *shared),
+    }
+    return [f"`{job}` {run.report['peak_bytes'] / MIB:.0f} MiB" for job, run in done.items()]
 
 
 def _without_passes(run: Growth) -> float:

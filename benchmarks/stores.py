@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streamcluster.config import StoreDefaults
 from streamcluster.runtime.blocks import tile_rows
+from streamcluster.runtime.digests import DIGEST_BYTES
 from streamcluster.store.collection import CATALOG, REJECTS, open_for_writing
 
 #: Blocks that are committed together, as `ingest` does every few seconds.
@@ -33,10 +34,12 @@ def write_store(path: Path, n_rows: int, image_size: int, thumbnails_of: Callabl
 
 
 def _described(start: int, stop: int) -> dict[str, list[Any]]:
-    """Return catalogue entries of pictures that no file holds; `fit` reads their state alone."""
+    """Return catalogue entries of pictures that no file holds: paths and digests of their own, else zeros."""
     entry: dict[str, Any] = {column.name: np.zeros(column.shape, column.dtype) for column in CATALOG[1:]}
     entries = {name: [value] * (stop - start) for name, value in entry.items()}
-    return {"path": [f"/made/{row:07d}.jpg" for row in range(start, stop)], **entries}
+    rows = range(start, stop)
+    digests = [np.frombuffer(row.to_bytes(DIGEST_BYTES, "little"), np.uint8) for row in rows]
+    return entries | {"path": [f"/made/{row:07d}.jpg" for row in rows], "digest": digests}
 
 
 def _nothing() -> dict[str, list[Any]]:

@@ -1,10 +1,14 @@
 """The job, and the page that it writes in a real browser."""
 
+import base64
 import json
 import re
 import shutil
+import subprocess
 import sys
+from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 from browser import browsing, open_page
@@ -19,6 +23,8 @@ from streamcluster.errors import (
     NoPicturesError,
     StoreNotFoundError,
 )
+from streamcluster.learn.eigenimages import eigenimages_of
+from streamcluster.learn.tree import cut_tree, ward_tree
 from streamcluster.runtime.paths import decode_path
 from streamcluster.runtime.progress import Progress
 from streamcluster.show import report as shown
@@ -99,6 +105,20 @@ def data_of(out):
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1])
 
 
+def figures_of(out):
+    """Return the pictures that no file holds, uint8 RGB."""
+    text = out.read_text(encoding="utf-8")
+    lines = re.search(r'id="figures">(.*?)</script>', text, re.DOTALL)[1].split("\n")
+    encoded = (np.frombuffer(base64.b64decode(line), np.uint8) for line in lines)
+    return [cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1] for file in encoded]
+
+
+def check_alike(shown, real):
+    """WebP loses a little of what is neither smooth nor grey."""
+    assert shown.shape == real.shape
+    assert np.abs(shown.astype(float).mean(axis=2) - real.astype(float).mean(axis=2)).mean() < 5
+
+
 # --- the job
 
 
@@ -137,13 +157,89 @@ def test_findings_are_in_the_data(curated, tmp_path):
     assert [data["pictures"][place]["junk"] for place in data["suspects"]["shown"]] == pytest.approx([0.9, 0.7])
     assert [(flag["name"], flag["total"]) for flag in data["flags"]] == [(FLAGS[0], 2), (FLAGS[1], 1)]
     assert [group["junk"] for group in data["groups"]] == [pytest.approx(0.1), pytest.approx(0.8), None]
-    assert data["map"]["laid_out"]
+    assert data["map"]["places"]
+
+
+def test_each_group_has_its_mean(store, tmp_path):
+    write(store, tmp_path / "r.html")
+    data, figures = data_of(tmp_path / "r.html"), figures_of(tmp_path / "r.html")
+    collection = open_collection(str(store))
+    labels, thumbnails = collection.fit().labels(), collection.thumbnails(slice(0, N))
+    for group in data["groups"]:
+        check_alike(figures[group["mean"]], thumbnails[labels == group["number"]].mean(axis=0))
+
+
+def test_the_tree_joins_the_groups_of_the_fit(store, tmp_path):
+    write(store, tmp_path / "r.html")
+    tree = data_of(tmp_path / "r.html")["tree"]
+    fit = open_collection(str(store)).fit()
+    real = ward_tree(fit.array("centers"), fit.array("counts"))
+    assert sorted(tree["groups"]) == list(range(GROUPS))
+    assert [join["height"] for join in tree["joins"]] == pytest.approx(real[:, 2].tolist())
+    top = tree["joins"][-1]
+    halves = tree["groups"][: top["middle"]], tree["groups"][top["middle"] :]
+    assert [{*cut_tree(real, 2)[list(half)]} for half in halves] in ([{0}, {1}], [{1}, {0}])
+
+
+def test_components_are_shown_as_pictures(store, tmp_path):
+    write(store, tmp_path / "r.html")
+    told, figures = data_of(tmp_path / "r.html")["eigenimages"], figures_of(tmp_path / "r.html")
+    found = eigenimages_of(open_collection(str(store)).fit(), 16)
+    assert told["shares"] == pytest.approx(found.shares.tolist(), abs=1e-3)
+    assert len(figures) == told["first"] + 1 + 4
+    for figure, real in zip(figures[told["first"] :], [found.mean, *found.components], strict=True):
+        check_alike(figure, real)
+
+
+def test_the_first_three_scores_are_in_the_data(curated, tmp_path):
+    write(curated, tmp_path / "r.html")
+    data = data_of(tmp_path / "r.html")["map"]
+    shown = np.frombuffer(base64.b64decode(data["scores"]), "<u2").reshape(3, -1).T
+    rows = np.delete(np.arange(N), 3)  # which has no place on the map
+    real = open_collection(str(curated)).fit().array("scores")[rows, :3]
+    steps = (shown - shown[0].astype(float)) * np.ptp(real, axis=0).max() / 65535
+    assert np.allclose(steps, real - real[0], atol=1e-3 * np.ptp(real))
+
+
+def test_a_picture_without_a_group_is_counted_as_such_and_in_no_finding(store, tmp_path):
+    copy = tmp_path / "s.zarr"
+    shutil.copytree(store, copy)
+    (tmp_path / "in").mkdir()
+    for i in range(2):
+        Pictures(tmp_path / "in").write(f"new{i}.png", 1000)
+    sc.ingest(sc.IngestSettings(sources=(str(tmp_path / "in"),), store=str(copy), image_size=16))
+    with open_for_writing(str(copy)) as collection:
+        n_rows = collection.n_rows
+        assert n_rows == N + 2
+        kept = np.arange(n_rows, dtype=np.int32)
+        kept[-1], kept[3], kept[5] = N, N, 4
+        score, flags = np.zeros(n_rows, np.float32), np.zeros(n_rows, np.uint16)
+        score[[-1, 7]], flags[[-1, 7]] = 0.9, 1
+        collection.publish_findings(
+            "duplicates", {"kept": kept, "difference": np.zeros(n_rows, np.float32)}, {"threshold": 1.0}
+        )
+        arrays = {"score": score, "cluster_score": np.zeros(GROUPS, np.float32), "flags": flags}
+        collection.publish_findings("junk", arrays, {"fit": "0001", "threshold": 0.5, "flag_names": FLAGS})
+    report = write(copy, tmp_path / "r.html")
+    data = data_of(tmp_path / "r.html")
+    assert (report.pictures, sum(group["size"] for group in data["groups"])) == (N + 2, N)
+    # Beside the best is the one whose best has a group too, and nothing is left to look at.
+    assert (report.duplicates, data["duplicates"]["groups"], data["duplicates"]["unseen"]) == (1, 1, 0)
+    assert (report.suspects, data["suspects"]["scored"], data["flags"][0]["total"]) == (1, N, 1)
+    assert all(picture["group"] is not None for picture in data["pictures"])
 
 
 def test_any_number_of_workers_writes_the_same_bytes(curated, tmp_path):
     write(curated, tmp_path / "1.html", workers=1)
     write(curated, tmp_path / "3.html", workers=3)
     assert (tmp_path / "1.html").read_bytes() == (tmp_path / "3.html").read_bytes()
+
+
+def test_neither_scikit_learn_nor_matplotlib_is_loaded_for_it():
+    heavy = "[name for name in ('sklearn', 'dask', 'matplotlib') if name in sys.modules]"
+    program = f"import sys, streamcluster.jobs.report; sys.exit(str({heavy}) if {heavy} else 0)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_store_stays_as_it_was(curated, tmp_path):
@@ -357,16 +453,7 @@ def test_the_kept_one_of_duplicates_is_marked(tab):
 
 def test_a_point_of_the_map_shows_its_picture_and_goes_to_its_group(tab):
     tab.locator("#canvas").scroll_into_view_if_needed()
-    box = tab.locator("#canvas").bounding_box()
-    found = None
-    for x in np.linspace(0.2, 0.8, 25):
-        for y in np.linspace(0.1, 0.9, 25):
-            tab.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
-            if tab.locator("#tip").is_visible():
-                found = re.match(r"Group (\d+)", tab.inner_text("#tip p"))[1]
-                break
-        if found:
-            break
+    found = picture_under(tab)
     assert found
     tab.wait_for_function(
         "document.querySelector('#tip canvas').getContext('2d').getImageData(0, 0, 96, 96).data.some((value) => value)"
@@ -374,6 +461,139 @@ def test_a_point_of_the_map_shows_its_picture_and_goes_to_its_group(tab):
     tab.mouse.down()
     tab.mouse.up()
     assert tab.evaluate("document.activeElement.id") == f"group-{found}"
+
+
+def picture_under(tab, steps=25):
+    """Move over the canvas until a picture shows, and return the group that it says."""
+    box = tab.locator("#canvas").bounding_box()
+    for x in np.linspace(0.1, 0.9, steps):
+        for y in np.linspace(0.1, 0.9, steps):
+            tab.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+            if tab.locator("#tip").is_visible():
+                return re.match(r"Group (\d+)", tab.inner_text("#tip p"))[1]
+    return None
+
+
+@pytest.mark.parametrize("kind", ["PC1, PC2", "PC1, PC2, PC3"])
+def test_scores_are_seen_as_the_map_is(tab, kind):
+    tab.locator("#canvas").scroll_into_view_if_needed()
+    before = tab.locator("#canvas").screenshot()
+    button = tab.locator("#kinds button", has_text=re.compile(f"^{kind}$"))
+    assert button.get_attribute("aria-pressed") == "false"
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    tab.wait_for_timeout(100)
+    assert tab.locator("#canvas").screenshot() != before
+    assert tab.locator("#canvas").get_attribute("aria-label").startswith(f"{kind} of ")
+    found = picture_under(tab)
+    tab.mouse.down()
+    tab.mouse.up()
+    assert tab.evaluate("document.activeElement.id") == f"group-{found}"
+
+
+def test_three_scores_are_turned_by_dragging_and_by_buttons(tab):
+    assert not tab.locator("#left").is_visible()
+    tab.locator("#kinds button").last.click()
+    tab.locator("#canvas").scroll_into_view_if_needed()
+    box = tab.locator("#canvas").bounding_box()
+    seen = []
+    for act in (lambda: None, lambda: tab.mouse.move(box["x"] + 300, box["y"] + 250), lambda: tab.click("#left")):
+        tab.mouse.move(box["x"] + 200, box["y"] + 200)
+        tab.mouse.down()
+        act()
+        tab.mouse.up()
+        tab.mouse.move(0, 0)
+        tab.wait_for_timeout(100)
+        seen.append(tab.locator("#canvas").screenshot())
+    assert len(set(seen)) == 3
+
+
+def test_a_leaf_of_the_tree_leads_to_its_group_in_its_colour(tab, out):
+    tree = data_of(out)["tree"]
+    leaves = tab.locator("#tree a:has(.stem)")
+    assert leaves.locator("text").all_text_contents() == [str(group) for group in tree["groups"]]
+    assert tab.locator("#tree g.cut text").text_content() == f"this fit: {GROUPS}"
+    for leaf, group in zip(leaves.all(), tree["groups"], strict=True):
+        stroke = leaf.locator(".stem").evaluate("(stem) => getComputedStyle(stem).stroke")
+        dot = tab.locator(f"#group-{group} .dot").evaluate("(dot) => getComputedStyle(dot).backgroundColor")
+        assert stroke == dot
+    leaves.first.locator("image").click()
+    assert tab.evaluate("document.activeElement.id") == f"group-{tree['groups'][0]}"
+
+
+def test_a_branch_of_the_tree_leads_to_its_groups_by_the_keyboard_alone(tab, out):
+    tree = data_of(out)["tree"]
+    (root,) = tab.locator("#tree a[tabindex='0']").all()
+    root.focus()
+    assert root.get_attribute("aria-label").startswith(f"Branch of {GROUPS} groups")
+    low = next(join for join in tree["joins"] if join["stop"] - join["first"] == 2)
+    inside = sorted(tree["groups"][low["first"] : low["stop"]])
+    tab.keyboard.press("ArrowDown")
+    if low["first"]:  # the way down leads along the left, to the leaf beside the branch
+        tab.keyboard.press("ArrowRight")
+        tab.keyboard.press("ArrowUp")
+    assert tab.evaluate("document.activeElement.getAttribute('aria-label')").endswith(f": {inside[0]}, {inside[1]}")
+    tab.keyboard.press("ArrowDown")
+    tab.keyboard.press("ArrowUp")
+    tab.keyboard.press("Enter")
+    shown = tab.locator("#groups article:visible h3").all_text_contents()
+    assert shown == [f"Group {group}" for group in inside]
+    assert tab.evaluate("document.activeElement.id") == f"group-{inside[0]}"
+    assert tab.locator("#tree a[tabindex='0']").count() == 1
+    tab.locator("#tree a[tabindex='0']").focus()
+    tab.keyboard.press("ArrowUp")
+    tab.keyboard.press("Enter")
+    assert tab.input_value("#filter") == ""
+    assert tab.locator("#groups article:visible").count() == GROUPS
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_leaves_of_many_groups_stand_apart(browser, store, tmp_path, width):
+    copy = tmp_path / "s.zarr"
+    shutil.copytree(store, copy)
+    sc.fit(sc.FitSettings(store=str(copy), clusters=25, components=4))
+    write(copy, tmp_path / "r.html")
+    tab, complaints = open_page(browser, tmp_path / "r.html", viewport={"width": width, "height": 800})
+    for part in ("text", "image"):
+        boxes = [part.bounding_box() for part in tab.locator(f"#tree a {part}").all()]
+        assert len(boxes) == 25
+        boxes.sort(key=lambda box: box["x"])
+        assert all(a["x"] + a["width"] < b["x"] for a, b in pairwise(boxes))
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert complaints == []
+    tab.close()
+
+
+def test_means_and_eigenimages_show_and_say_what_they_are(tab):
+    scroll_through(tab)
+    means = tab.locator("#groups .mean img")
+    names = [mean.get_attribute("alt") for mean in means.all()]
+    assert names == [f"Mean of the pictures of group {group}" for group in range(GROUPS)]
+    components = tab.locator("#eigenimages img")
+    assert [image.get_attribute("alt") for image in components.all()] == ["Mean", "PC1", "PC2", "PC3", "PC4"]
+    for image in (*means.all(), *components.all()):
+        assert image.evaluate("(image) => image.decode().then(() => image.naturalWidth)") == 16
+
+
+def test_components_of_a_model_are_no_pictures(browser, store, tmp_path, monkeypatch):
+    monkeypatch.setattr(shown, "eigenimages_of", lambda *_: None)
+    write(store, tmp_path / "r.html")
+    tab, complaints = open_page(browser, tmp_path / "r.html")
+    assert "no picture" in tab.inner_text("#eigenimages")
+    assert complaints == []
+    tab.close()
+
+
+def test_the_chosen_number_of_components_is_marked(tab, out):
+    total = sum(data_of(out)["ratios"])
+    chart = tab.locator("#charts svg").last
+    assert chart.locator(".chosen").count() == 1
+    assert chart.locator("text.strong").text_content() == f"4 chosen: {100 * total:.1f} %"
+
+
+def test_several_groups_are_filtered_for_together(tab):
+    tab.fill("#filter", "#0 #2")
+    assert tab.locator("#groups article:visible h3").all_text_contents() == ["Group 0", "Group 2"]
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -438,6 +658,7 @@ def test_one_group_and_nothing_but_duplicates(browser, tmp_path):
     tab, complaints = open_page(browser, tmp_path / "r.html")
     assert tab.locator("#duplicates .thumb").count() == 8
     assert "Group 0" in tab.inner_text("#groups")
+    assert tab.locator("#tree").count() == 0
     assert complaints == []
     tab.close()
 

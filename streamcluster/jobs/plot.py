@@ -15,16 +15,17 @@ from streamcluster.config import PlotSettings
 from streamcluster.destination.look import is_within
 from streamcluster.destination.place import write_whole, writing_to
 from streamcluster.errors import DestinationError, NoPicturesError
-from streamcluster.jobs.map import bring_map_up_to_date, grouped_rows
-from streamcluster.learn.eigenimages import eigenimages
+from streamcluster.jobs.map import bring_map_up_to_date
+from streamcluster.learn.eigenimages import eigenimages_of
 from streamcluster.learn.map import check_extra as check_map_extra
-from streamcluster.learn.tree import ward_tree
 from streamcluster.runtime.execution import Executor, one_blas_thread, using
 from streamcluster.runtime.memory import MIB, peak_bytes, room_bytes
 from streamcluster.runtime.paths import printable, system_path
 from streamcluster.runtime.progress import Progress
 from streamcluster.show import plots
-from streamcluster.show.groups import picture_groups
+from streamcluster.show.dendrogram import group_dendrogram
+from streamcluster.show.groups import largest_groups, live_labels, picture_groups
+from streamcluster.show.scatter import first_scores, sample_rows
 from streamcluster.store.collection import Collection, CollectionWriter, open_for_writing
 from streamcluster.store.fits import Fit, fit_name
 
@@ -85,14 +86,15 @@ def plot(settings: PlotSettings, *, executor: Executor | None = None, progress: 
     check_map_extra()
     out_dir = os.path.abspath(settings.out_dir)
     with open_for_writing(settings.store) as collection, one_blas_thread():
-        collection.check_any(collection.live_rows())
+        live = collection.live_rows()
+        collection.check_any(live)
         fit = collection.fit(settings.fit and settings.fit.zfill(len(fit_name(1))))
         check_out_dir(out_dir, collection, force=settings.force)
-        shown = grouped_rows(collection, fit)
-        _check_grouped(collection, fit, shown)
-        _check_memory(settings, collection, len(shown))
+        _check_memory(settings, collection, len(live))
+        labels = live_labels(fit, live)
+        _check_grouped(collection, fit, labels)
         with using(executor, settings.workers) as running:
-            figures = _figures(settings, collection, fit, shown, running, progress)
+            figures = _figures(settings, collection, fit, labels, running, progress)
             with progress.stage("figures", len(FIGURES), "figures"):
                 for name, draw in progress.until_stopped(figures):
                     _write(out_dir, name, plots.encode(draw))
@@ -100,7 +102,7 @@ def plot(settings: PlotSettings, *, executor: Executor | None = None, progress: 
         return PlotReport(
             out_dir=out_dir,
             fit=fit.name,
-            pictures=int(shown.sum()),
+            pictures=int(np.count_nonzero(labels >= 0)),
             clusters=len(fit.array("counts")),
             files=list(FILES),
             peak_bytes=peak_bytes(),
@@ -146,8 +148,8 @@ def _is_ours(out_dir: str, name: str) -> bool:
         return plots.MARK.encode() in file.read(HEAD_BYTES)
 
 
-def _check_grouped(collection: Collection, fit: Fit, shown: NDArray[np.bool_]) -> None:
-    if not shown.any():
+def _check_grouped(collection: Collection, fit: Fit, labels: NDArray[np.int32]) -> None:
+    if not (labels >= 0).any():
         where = printable(collection.root)
         raise NoPicturesError(
             f"{where}: fit {fit.name} grouped none of its pictures; run: streamcluster fit --store {where}"
@@ -163,57 +165,38 @@ def _figures(
     settings: PlotSettings,
     collection: CollectionWriter,
     fit: Fit,
-    shown: NDArray[np.bool_],
+    labels: NDArray[np.int32],
     executor: Executor,
     progress: Progress,
 ) -> list[tuple[str, Callable[[], Any]]]:
     """Return the figures by name, each as what draws it."""
     places = bring_map_up_to_date(collection, fit, settings, executor, progress)
-    labels, distances = np.where(shown, _whole(fit.labels(), len(shown)), -1), _whole(fit.distances(), len(shown))
+    distances = np.pad(fit.distances(), (0, len(labels) - len(fit.distances())))
     n_groups = len(fit.array("counts"))
-    sizes = np.bincount(labels[shown], minlength=n_groups)
-    numbers = plots.largest_groups(sizes)
+    sizes = np.bincount(labels[labels >= 0], minlength=n_groups)
+    numbers = largest_groups(sizes)
     pictures = picture_groups(collection, labels, distances, numbers, executor, progress)
     xy = np.stack([places.array("x"), places.array("y")], axis=1)
-    points = _draw_lots(fit, labels, xy, shown, collection.pointer.seed)
+    points = _draw_lots(fit, labels, xy, collection.pointer.seed)
+    found = eigenimages_of(fit, collection.pointer.image_size)
     ratio, recipe = fit.array("explained_variance_ratio"), fit.attributes["recipe"]
-    tree = ward_tree(fit.array("centers")[numbers], pictures.sizes)
+    tree = group_dendrogram(fit.array("centers")[numbers], pictures.sizes)
     return [
         ("variance", partial(plots.draw_variance, ratio, recipe["variance"])),
         ("scatter2d", partial(plots.draw_scatter, points, sizes, ratio, recipe["scores"])),
         ("scatter3d", partial(plots.draw_scatter_3d, points, sizes, ratio, recipe["scores"])),
         ("map", partial(plots.draw_map, points, sizes)),
         ("groups", partial(plots.draw_groups, pictures, n_groups)),
-        ("eigenimages", partial(_draw_eigenimages, collection, fit, ratio, recipe["features"])),
+        ("eigenimages", partial(plots.draw_eigenimages, found, ratio, recipe["features"])),
         ("sizes", partial(plots.draw_sizes, sizes)),
         ("tree", partial(plots.draw_tree, tree, pictures, n_groups)),
     ]
 
 
-def _whole(values: NDArray[Any], n_rows: int) -> NDArray[Any]:
-    """Return a fit's values for all rows; those it did not know are not shown."""
-    return np.pad(values, (0, n_rows - len(values)))
-
-
-def _draw_lots(
-    fit: Fit, labels: NDArray[np.int32], places: NDArray[np.float32], shown: NDArray[np.bool_], seed: int
-) -> plots.Points:
+def _draw_lots(fit: Fit, labels: NDArray[np.int32], places: NDArray[np.float32], seed: int) -> plots.Points:
     """Return the pictures that scatters show, a uniform sample if there are many."""
-    rows = np.flatnonzero(shown)
-    total = len(rows)
-    if total > plots.MOST_POINTS:
-        rows = np.sort(np.random.default_rng([seed, 6]).choice(rows, plots.MOST_POINTS, replace=False))
-    scores = np.zeros((len(rows), 3), np.float32)
-    first = fit.scores_of(rows, 3)
-    scores[:, : first.shape[1]] = first
-    return plots.Points(labels[rows], scores, places[rows], total)
-
-
-def _draw_eigenimages(collection: Collection, fit: Fit, ratio: NDArray[np.float64], features: str) -> Any:
-    arrays = (fit.array(name) for name in ("feature_scale", "mean", "components"))
-    scale, mean, components = arrays
-    found = eigenimages(features, collection.pointer.image_size, scale, mean, components[: plots.MOST_EIGENIMAGES - 1])
-    return plots.draw_eigenimages(found, ratio, features)
+    rows = sample_rows(labels >= 0, seed)
+    return plots.Points(labels[rows], first_scores(fit, rows), places[rows], int(np.count_nonzero(labels >= 0)))
 
 
 def _write(out_dir: str, name: str, files: dict[str, bytes]) -> None:

@@ -16,6 +16,7 @@ from streamcluster.runtime.execution import Executor, using
 from streamcluster.runtime.memory import MIB, peak_bytes, room_bytes
 from streamcluster.runtime.paths import printable, system_path
 from streamcluster.runtime.progress import Progress
+from streamcluster.show.groups import mean_side
 from streamcluster.show.page import HEAD, page
 from streamcluster.show.report import Content, collect
 from streamcluster.store.collection import Collection, open_collection
@@ -79,13 +80,16 @@ def report(
     out = os.path.abspath(settings.out)
     check_out(out, force=settings.force)
     collection = open_collection(settings.store, settings.fit)
-    with using(executor, count_workers(settings, collection)) as running:
-        content = collect(collection, settings.per_group, running, progress)
+    live = collection.live_rows()
+    collection.check_any(live)
+    fit = collection.fit()
+    with using(executor, count_workers(settings, collection, len(fit.array("counts")))) as running:
+        content = collect(collection, fit, live, settings.per_group, running, progress)
     progress.stop_if_asked()
     title = f"{os.path.basename(printable(collection.root))}: fit {content.data['fit']['name']}"
     with place.writing_to(out):
         place.make_folder(os.path.dirname(out))
-        place.write_whole(out, page(title, content.data, content.pictures, content.sheets))
+        place.write_whole(out, page(title, content.data, content.pictures, content.figures, content.sheets))
         n_bytes = os.path.getsize(system_path(out))
     return _describe(out, n_bytes, content)
 
@@ -112,8 +116,10 @@ def check_out(out: str, *, force: bool) -> None:
         raise DestinationError(f"{where} is there already; use --force to write it anew, or give another name")
 
 
-def count_workers(settings: ReportSettings, collection: Collection) -> int:
-    """Return how many tasks the budget has memory for at a time; each has a block of thumbnails, twice.
+def count_workers(settings: ReportSettings, collection: Collection, n_groups: int) -> int:
+    """Return how many tasks the budget has memory for at a time.
+
+    Each has a block of thumbnails, twice, and the sums of the groups in it; all add to the sums of all groups.
 
     Raises
     ------
@@ -121,8 +127,10 @@ def count_workers(settings: ReportSettings, collection: Collection) -> int:
         Not even for one.
     """
     n_rows = collection.n_rows
-    task = 2 * collection.pointer.block_rows * collection.thumbnail_bytes
-    rest = ROW_BYTES * n_rows + PAGE_BYTES
+    mean_values = 3 * mean_side(collection.pointer.image_size, n_groups) ** 2
+    block_rows = collection.pointer.block_rows
+    task = 2 * block_rows * collection.thumbnail_bytes + 4 * mean_values * min(n_groups, block_rows)
+    rest = ROW_BYTES * n_rows + PAGE_BYTES + 8 * mean_values * n_groups
     room = room_bytes(settings.memory, rest + 2 * task, f"a report of {n_rows:,} rows")
     return min(settings.workers, (room - rest) // task - 1)
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamcluster.learn.features import LAB_LIGHTNESS, SPACES
+from streamcluster.store.fits import Fit
 
 Kind = Literal["rgb", "gray", "contrast", "lab", "cone"]
 
@@ -28,6 +29,8 @@ _KINDS: Final[dict[str, Kind]] = {
 _OTHER_PARTS: Final = {"color": "histograms of colours", "mixed": "colours"}
 #: Largest a* or b* of a component's picture; nearly all of sRGB lies within.
 _LAB_SPAN: Final = 80
+#: Components that are shown as pictures at most.
+MOST_COMPONENTS: Final = 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,13 @@ class Eigenimages:
     components: NDArray[np.uint8]
     shares: NDArray[np.float64]
     others: str
+
+
+def eigenimages_of(fit: Fit, side: int) -> Eigenimages | None:
+    """Return what the mean and the first components of a fit of thumbnails of this side look like, if like anything."""
+    components = fit.array("components", slice(MOST_COMPONENTS))
+    features = fit.attributes["recipe"]["features"]
+    return eigenimages(features, side, fit.array("feature_scale"), fit.array("mean"), components)
 
 
 def eigenimages(

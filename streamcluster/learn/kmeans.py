@@ -18,6 +18,7 @@ from scipy.sparse import csr_matrix
 from sklearn.cluster import MiniBatchKMeans, kmeans_plusplus
 
 from streamcluster.errors import TooFewPicturesError
+from streamcluster.learn.scores import SAME_CENTER
 from streamcluster.runtime.blocks import tile_rows
 
 Scores = NDArray[np.float32]
@@ -30,8 +31,6 @@ LLOYD_PASSES = 20
 #: works on stays in the processor's cache: 8,192 rows of 100 scores find the nearest of 50 centres in 2.5 ms, of 512 in
 #: 14; with four times as many it took 11 and 28.
 TILE_DISTANCES = 1 << 17
-#: Centres closer than this are one: features run from 0 to 1, and a step of one in 255 is 0.004.
-SAME_CENTER = 1e-4
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+#: Centres closer than this are one: features run from 0 to 1, and a step of one in 255 is 0.004.
+SAME_CENTER = 1e-4
+
 ScoreKind = Literal["half-whitened-unit", "plain", "whitened"]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 
 from streamcluster.errors import SettingsError
-from streamcluster.learn.kmeans import SAME_CENTER
+from streamcluster.learn.scores import SAME_CENTER
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]

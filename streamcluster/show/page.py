@@ -32,7 +32,9 @@ def inert_json(value: Any) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).translate(_INERT)
 
 
-def page(title: str, data: Any, pictures: Iterable[bytes], sheets: Sequence[bytes]) -> Iterator[bytes]:
+def page(
+    title: str, data: Any, pictures: Iterable[bytes], figures: Iterable[bytes], sheets: Sequence[bytes]
+) -> Iterator[bytes]:
     """Yield the parts of the page.
 
     Parameters
@@ -40,7 +42,7 @@ def page(title: str, data: Any, pictures: Iterable[bytes], sheets: Sequence[byte
     title : str
     data : what JSON can hold, without NaN
         `report.js` tells what it must be.
-    pictures, sheets : files of the kind that `encode.MEDIA_TYPE` names
+    pictures, figures, sheets : files of the kind that `encode.MEDIA_TYPE` names
     """
     body, style, script = (_template(f"report.{ending}") for ending in ("html", "css", "js"))
     yield HEAD
@@ -50,10 +52,11 @@ def page(title: str, data: Any, pictures: Iterable[bytes], sheets: Sequence[byte
         f"<title>{html.escape(title)}</title>\n<style>{style}</style>\n{body}"
     ).encode("utf-8", "backslashreplace")
     yield f'<script type="application/json" id="data">{inert_json(data)}</script>\n'.encode()
-    yield b'<script type="text/plain" id="pictures">'
-    for i, picture in enumerate(pictures):
-        yield (b"\n" if i else b"") + base64.b64encode(picture)
-    yield b"</script>\n"
+    for name, lines in (("pictures", pictures), ("figures", figures)):
+        yield f'<script type="text/plain" id="{name}">'.encode()
+        for i, picture in enumerate(lines):
+            yield (b"\n" if i else b"") + base64.b64encode(picture)
+        yield b"</script>\n"
     for i, sheet in enumerate(sheets):
         yield f'<script type="text/plain" id="sheet-{i}">'.encode() + base64.b64encode(sheet) + b"</script>\n"
     yield f"<script>{script}</script>\n</html>\n".encode()

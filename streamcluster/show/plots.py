@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from streamcluster.errors import MissingExtraError
 from streamcluster.learn.eigenimages import Eigenimages
 from streamcluster.runtime.words import count
-from streamcluster.show.groups import GroupPictures
+from streamcluster.show.dendrogram import Dendrogram
+from streamcluster.show.groups import MOST_GROUPS, GroupPictures, largest_groups
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,15 +29,10 @@ if TYPE_CHECKING:
 MARK: Final = "streamcluster plot"
 ENDINGS: Final = ("png", "svg")
 DPI: Final = 130
-#: Groups that are told apart in a figure at most, the largest; and rows of a column of the legend.
-MOST_GROUPS: Final = 100
+#: Rows of a column of the legend.
 LEGEND_ROWS: Final = 34
 #: Height of a picture in a sheet.
 TILE_INCHES: Final = 0.92
-#: Points that are drawn at most.
-MOST_POINTS: Final = 20_000
-#: Components that are shown as pictures.
-MOST_EIGENIMAGES: Final = 32
 
 COLORS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#4d4d4d", "#F0E442")
 MARKERS: Final = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d")
@@ -202,11 +198,6 @@ def _axis_label(component: int, ratio: NDArray[np.float64]) -> str:
     return f"PC{component + 1} ({ratio[component]:.1%} of the variance)"
 
 
-def largest_groups(sizes: NDArray[np.int64], most: int = MOST_GROUPS) -> NDArray[np.intp]:
-    """Return the numbers of the largest groups that are not empty, ascending."""
-    return np.sort(np.argsort(-sizes, kind="stable")[: min(most, np.count_nonzero(sizes))])
-
-
 def _legend_columns(n_groups: int) -> int:
     return -(-n_groups // LEGEND_ROWS)
 
@@ -359,13 +350,13 @@ def _draw_words(words: str) -> Figure:
     return figure
 
 
-def draw_tree(tree: NDArray[np.float64], pictures: GroupPictures, n_groups: int) -> Figure:
+def draw_tree(tree: Dendrogram, pictures: GroupPictures, n_groups: int) -> Figure:
     """Draw Ward's tree of the groups, each leaf with its number, its size and its picture.
 
     Parameters
     ----------
-    tree : float64 (k - 1, 4)
-        From `ward_tree`, over the groups of `pictures`.
+    tree : Dendrogram
+        Over the groups of `pictures`.
     pictures : GroupPictures
     n_groups : int
         Groups of the fit.
@@ -375,17 +366,18 @@ def draw_tree(tree: NDArray[np.float64], pictures: GroupPictures, n_groups: int)
         return _draw_words("one group: there is nothing to join in a tree")
     figure = _figure(9, 1.1 + 0.3 * n)
     axes = figure.subplots()
-    lines, order = _branches(tree)
-    for line in lines:
+    for join in tree.joins:
+        (a, b), (foot_a, foot_b), height = join.x, join.feet, join.height
+        line = [foot_a, height, height, foot_b], [a, a, b, b]
         axes.plot(*line, color=COLORS[0], linewidth=1.2, solid_joinstyle="miter")
-    highest = float(tree[-1, 2]) or 1.0
+    highest = tree.joins[-1].height or 1.0
     axes.set_xlim(1.03 * highest, -0.02 * highest)
     axes.set_ylim(n - 0.4, -0.6)
     axes.yaxis.tick_right()
-    labels = [f"{pictures.numbers[i]}  ({pictures.sizes[i]:,})" for i in order]
+    labels = [f"{pictures.numbers[i]}  ({pictures.sizes[i]:,})" for i in tree.order]
     axes.set_yticks(np.arange(n), labels, fontsize=8)
     axes.tick_params(axis="y", length=0, pad=26)
-    for y, i in enumerate(order):
+    for y, i in enumerate(tree.order):
         _put_picture(axes, pictures.nearest[i], y)
     axes.spines["left"].set_visible(False)
     of_all = "" if n == n_groups else f", the {n} largest of {n_groups:,}"
@@ -409,23 +401,3 @@ def _put_picture(axes: Axes, picture: NDArray[np.uint8], y: float) -> None:
         annotation_clip=False,
     )
     axes.add_artist(box)
-
-
-def _branches(tree: NDArray[np.float64]) -> tuple[list[tuple[list[float], list[float]]], list[int]]:
-    """Return a line for each join, as its x and y, and the leaves in the order of their y, 0 to n - 1."""
-    n = len(tree) + 1
-    order, waiting = [], [2 * n - 2]
-    while waiting:
-        node = waiting.pop()
-        if node < n:
-            order.append(node)
-        else:
-            waiting += [int(child) for child in tree[node - n, 1::-1]]
-    x, y = np.zeros(2 * n - 1), np.empty(2 * n - 1)
-    y[order] = np.arange(n)
-    lines = []
-    for i, (first, second, height, _) in enumerate(tree):
-        a, b = int(first), int(second)
-        lines.append(([x[a], height, height, x[b]], [y[a], y[a], y[b], y[b]]))
-        x[n + i], y[n + i] = height, (y[a] + y[b]) / 2
-    return lines, order

@@ -3,13 +3,14 @@
 const $ = (selector, inside = document) => inside.querySelector(selector);
 const data = JSON.parse($("#data").textContent);
 const files = $("#pictures").textContent.split("\n");
+const figures = $("#figures").textContent.split("\n");
 const number = new Intl.NumberFormat("en");
 const count = (n, what) => `${number.format(n)} ${what}${n === 1 ? "" : "s"}`;
 const percent = (part) => `${(100 * part).toFixed(1)} %`;
 const decimals = (value, n = 2) => (value === null ? "–" : value.toFixed(n));
 
 function make(tag, properties = {}, ...children) {
-  const svg = ["svg", "rect", "path", "line", "text", "title", "a:svg"].includes(tag);
+  const svg = ["svg", "g", "rect", "circle", "path", "line", "text", "title", "image", "a:svg"].includes(tag);
   const made = svg
     ? document.createElementNS("http://www.w3.org/2000/svg", tag.replace(":svg", ""))
     : document.createElement(tag);
@@ -24,13 +25,14 @@ function make(tag, properties = {}, ...children) {
 
 // --- pictures
 
-const sourceOf = (place) => `data:${data.type};base64,${files[place]}`;
+const asSource = (file) => `data:${data.type};base64,${file}`;
+const sourceOf = (place) => asSource(files[place]);
 const lastPart = (path) => path.split(/[\\/]/).pop();
 const nearby = new IntersectionObserver(
   (entries) => {
     for (const { target, isIntersecting } of entries) {
       if (!isIntersecting) continue;
-      target.src = sourceOf(target.dataset.place);
+      target.src = target.dataset.place ? sourceOf(target.dataset.place) : asSource(figures[target.dataset.figure]);
       nearby.unobserve(target);
     }
   },
@@ -55,6 +57,13 @@ function thumb(list, at, { caption = null, kept = false } = {}) {
   if (caption !== null) button.append(make("small", { text: caption }));
   nearby.observe(image);
   return button;
+}
+
+// A mean or an eigenimage: a picture that no file holds.
+function figure(place, alt) {
+  const image = make("img", { class: "figure", alt, width: 64, height: 64, "data-figure": place });
+  nearby.observe(image);
+  return image;
 }
 
 const thumbs = (list, captions = []) =>
@@ -147,17 +156,22 @@ function unpack(text, Kind) {
   return new Kind(bytes.buffer);
 }
 
-const [xs, ys, groups] = [
-  unpack(data.map.x, Uint16Array),
-  unpack(data.map.y, Uint16Array),
-  unpack(data.map.groups, Int32Array),
-];
+// Of each axis the whole numbers of all points, one axis after the other.
+function unpackAxes(text, n) {
+  const all = unpack(text, Uint16Array);
+  return Array.from({ length: n }, (_, axis) => all.subarray((axis * all.length) / n, ((axis + 1) * all.length) / n));
+}
+
+const groups = unpack(data.map.groups, Int32Array);
+const scores = unpackAxes(data.map.scores, 3);
+const places = data.map.places === null ? scores.slice(0, 2) : unpackAxes(data.map.places, 2);
 const members = new Map(data.groups.map((group) => [group.number, []]));
 groups.forEach((group, i) => members.get(group).push(i));
 const middle = (values, list) => list.map((i) => values[i]).sort((a, b) => a - b)[list.length >> 1];
-const centres = [...members]
-  .filter(([, list]) => list.length)
-  .map(([group, list]) => [group, middle(xs, list), middle(ys, list)]);
+const centresOn = (axes) =>
+  [...members]
+    .filter(([, list]) => list.length)
+    .map(([group, list]) => [group, ...axes.map((values) => middle(values, list))]);
 
 // Okabe & Ito (2008), Color Universal Design, without black and with a yellow that white paper shows.
 const palette = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800"];
@@ -165,6 +179,7 @@ const palette = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00
 // Each group takes the colour whose other groups are farthest from it, so that neighbours differ.
 function colourGroups() {
   const chosen = new Map(data.groups.map((group) => [group.number, palette[group.number % palette.length]]));
+  const centres = centresOn(places);
   if (centres.length > 500) return chosen;
   const placed = palette.map(() => []);
   for (const [group, x, y] of centres) {
@@ -204,6 +219,10 @@ function groupCard(group) {
   dot.style.background = colours.get(group.number);
   const name = make("h3", { id: `group-${group.number}-name` }, dot, `Group ${group.number}`);
   const halves = make("div", { class: group.outlying.length ? "halves" : "halves one" });
+  if (group.mean !== null) {
+    const mean = figure(group.mean, `Mean of the pictures of group ${group.number}`);
+    halves.append(make("div", { class: "mean" }, make("p", { text: "Mean" }), mean));
+  }
   const about = group.size > group.central.length ? "Most central" : "All, the most central first";
   if (group.central.length) halves.append(make("div", {}, make("p", { text: about }), thumbs(group.central)));
   if (group.outlying.length)
@@ -260,10 +279,12 @@ const foundBy = (list) =>
 
 function applyFilter() {
   const terms = $("#filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const isGroup = (term) => /^#\d+$/.test(term);
+  const wanted = new Set(terms.filter(isGroup).map((term) => Number(term.slice(1))));
+  const parts = terms.filter((term) => !isGroup(term));
   for (const { element, text, groups } of filtered) {
-    element.hidden = !terms.every((term) =>
-      /^#\d+$/.test(term) ? groups.includes(Number(term.slice(1))) : text.includes(term),
-    );
+    const inGroups = !wanted.size || groups.some((group) => wanted.has(group));
+    element.hidden = !(inGroups && parts.every((part) => text.includes(part)));
   }
   const shown = data.groups.filter((group) => !cards.get(group.number).hidden).length;
   const all = count(data.groups.length, "group");
@@ -277,6 +298,13 @@ function applyFilter() {
     none.hidden = !items.length || items.some(({ element }) => !element.hidden);
   }
   return `${number.format(shown)} of ${all} shown`;
+}
+
+function filterGroups(list) {
+  $("#filter").value = list.length < data.groups.length ? list.map((group) => `#${group}`).join(" ") : "";
+  const told = applyFilter();
+  visit(order.find((group) => list.includes(group)));
+  tell(told);
 }
 
 function tell(text) {
@@ -477,9 +505,14 @@ function varianceChart(width) {
       d: sums.map((value, i) => `${i ? "L" : "M"}${x((i + 0.5) / n).toFixed(1)} ${y(value).toFixed(1)}`).join(""),
     }),
   );
+  if (data.fit.wanted !== null)
+    drawn.append(make("line", { class: "wanted", x1: x(0), x2: x(1), y1: y(data.fit.wanted), y2: y(data.fit.wanted) }));
+  const last = x((n - 0.5) / n);
   drawn.append(
+    make("line", { class: "cut", x1: last, x2: last, y1: y(sum), y2: y(0) }),
+    make("circle", { class: "chosen", cx: last, cy: y(sum), r: 4 }),
     make("text", { x: x(0.5 / n), y: base, text: "1" }),
-    make("text", { x: x(1), y: base, "text-anchor": "end", text: n }),
+    make("text", { class: "strong", x: x(1), y: base, "text-anchor": "end", text: `${n} chosen: ${percent(sum)}` }),
   );
   return drawn;
 }
@@ -487,7 +520,7 @@ function varianceChart(width) {
 function showPlots() {
   const kinds = [
     ["Group sizes", "the largest first; choose a bar to see its group", sizesChart],
-    ["Explained variance", "of each principal component, and the sum", varianceChart],
+    ["Explained variance", "of each principal component, and their sum up to the number chosen", varianceChart],
   ];
   for (const [title, about, draw] of kinds) {
     const panel = make(
@@ -497,32 +530,209 @@ function showPlots() {
       make("p", { class: "muted", text: about }),
     );
     $("#charts").append(panel);
-    let drawn = 0;
-    new ResizeObserver(([{ contentRect }]) => {
-      const width = Math.round(contentRect.width);
-      if (Math.abs(width - drawn) < 2) return;
-      drawn = width;
-      $("svg", panel)?.remove();
-      panel.append(draw(width));
-    }).observe(panel);
+    fill(panel, draw);
   }
+}
+
+// Draws into a panel as wide as it is, and again when that changes.
+function fill(panel, draw) {
+  let drawn = 0;
+  new ResizeObserver(([{ contentRect }]) => {
+    const width = Math.round(contentRect.width);
+    if (Math.abs(width - drawn) < 2) return;
+    drawn = width;
+    $("svg", panel)?.remove();
+    panel.append(draw(width));
+  }).observe(panel);
+}
+
+// --- tree: leaves stand at 0, 1, 2 …, and a join covers those from its `first` up to its `stop`
+
+function treeChart(room) {
+  const { groups: leaves, joins } = data.tree;
+  const [left, top, base, tail, tile] = [92, 16, 300, 18, 20];
+  const wide = Math.max((room - left) / leaves.length, 8 + 7 * String(Math.max(...leaves)).length, tile + 2);
+  const width = left + wide * leaves.length;
+  const height = base + tail + tile + 24;
+  const drawn = make("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group" });
+  drawn.setAttribute("aria-label", `Tree of ${count(leaves.length, "group")}; arrow keys go along its branches`);
+  const highest = joins.at(-1).height || 1;
+  const x = (leaf) => left + (leaf + 0.5) * wide;
+  const y = (value) => top + (1 - value / highest) * (base - top);
+  const nodes = [];
+
+  const upTo = leaves.map(() => 0);
+  for (const { first, middle, stop, height } of joins) {
+    if (middle === first + 1) upTo[first] = height;
+    if (stop === middle + 1) upTo[middle] = height;
+  }
+  drawn.append(...cutLines(joins, leaves.length, y).map(([at, text]) => cutLine(width, at, text, "wanted")));
+  for (const { x: ends, feet, height, first, middle, stop } of joins) {
+    const [[a, b], [p, q]] = [ends, feet];
+    const inside = leaves.slice(first, stop).sort((one, other) => one - other);
+    const path =
+      `M${x(a)} ${y(middle === first + 1 ? height : p)}V${y(height)}H${x(b)}` +
+      `V${y(stop === middle + 1 ? height : q)}`;
+    const link = make(
+      "a:svg",
+      { href: "#groups", "aria-label": `Branch of ${inside.length} groups: ${inside.join(", ")}` },
+      make("title", { text: `${inside.length} groups: ${inside.join(", ")}` }),
+      make("path", { class: "wide", d: path }),
+      make("path", { class: "branch", d: path }),
+    );
+    nodes.push({ link, first, stop, act: () => filterGroups(inside) });
+  }
+  leaves.forEach((group, leaf) => {
+    const [{ size, central }, name] = [data.groups[group], `Group ${group}`];
+    const stem = make("path", { class: "stem", d: `M${x(leaf)} ${y(upTo[leaf])}V${base + tail}` });
+    stem.style.stroke = colours.get(group);
+    const link = make(
+      "a:svg",
+      { href: `#group-${group}`, "aria-label": `${name}: ${count(size, "picture")}` },
+      make("title", { text: `${name}: ${count(size, "picture")}` }),
+      make("rect", { class: "hit", x: x(leaf) - wide / 2, y: base, width: wide, height: height - base }),
+      stem,
+      make("image", { href: sourceOf(central[0]), x: x(leaf) - tile / 2, y: base + tail, width: tile, height: tile }),
+      make("text", { x: x(leaf), y: height - 8, "text-anchor": "middle", text: group }),
+    );
+    nodes.push({ link, first: leaf, stop: leaf + 1, act: () => visit(group) });
+  });
+  const lowest = y(joins[0].height);
+  const here = Math.max(y(joins[0].height / 2), Math.min(lowest + tail / 2, base + tail / 2));
+  drawn.append(...nodes.map(({ link }) => link), cutLine(width, here, `this fit: ${data.groups.length}`, "cut"));
+  walk(nodes, leaves.length);
+  return drawn;
+}
+
+function cutLine(width, at, text, kind) {
+  return make(
+    "g",
+    { class: kind },
+    make("line", { class: kind, x1: 86, x2: width, y1: at, y2: at }),
+    make("text", { class: kind === "cut" ? "strong" : null, x: 82, y: at + 4, "text-anchor": "end", text }),
+  );
+}
+
+// Where a cut leaves 2, 5, 10 … groups, as far as there is room for the words.
+function cutLines(joins, n, y) {
+  const cuts = [];
+  let free = y(joins[0].height) - 16;
+  for (const rest of [500, 200, 100, 50, 20, 10, 5, 2].filter((rest) => rest < n && n === data.groups.length)) {
+    const at = (y(joins[n - rest - 1].height) + y(joins[n - rest].height)) / 2;
+    if (at > free) continue;
+    cuts.push([at, `${rest} groups`]);
+    free = at - 16;
+  }
+  return cuts;
+}
+
+// The tree is one stop of the Tab key; arrows go up, down, and sideways from there.
+function walk(nodes, n) {
+  const size = ({ first, stop }) => stop - first;
+  const smallest = (list) => list.sort((a, b) => size(a) - size(b))[0];
+  const largest = (list) => list.sort((a, b) => size(b) - size(a))[0];
+  const besides = (node, isThere) => {
+    const list = nodes.filter(isThere);
+    return smallest(list.filter((other) => size(other) >= size(node))) ?? largest(list);
+  };
+  const inside = (node, other) => node !== other && node.first >= other.first && node.stop <= other.stop;
+  const ways = {
+    ArrowUp: (node) => smallest(nodes.filter((other) => inside(node, other))),
+    ArrowDown: (node) => largest(nodes.filter((other) => inside(other, node) && other.first === node.first)),
+    ArrowLeft: (node) => besides(node, (other) => other.stop === node.first),
+    ArrowRight: (node) => besides(node, (other) => other.first === node.stop),
+  };
+  for (const node of nodes) {
+    const { link } = node;
+    const light = (on) => () =>
+      nodes.forEach((other) => (other === node || inside(other, node)) && other.link.classList.toggle("lit", on));
+    link.setAttribute("tabindex", size(node) === n ? 0 : -1);
+    link.addEventListener("click", (event) => (event.preventDefault(), node.act()));
+    link.addEventListener("focus", light(true));
+    link.addEventListener("mouseenter", light(true));
+    link.addEventListener("blur", light(false));
+    link.addEventListener("mouseleave", light(false));
+    link.addEventListener("keydown", (event) => {
+      if (!(event.key in ways)) return;
+      event.preventDefault();
+      const next = ways[event.key](node);
+      if (!next) return;
+      link.setAttribute("tabindex", -1);
+      next.link.setAttribute("tabindex", 0);
+      next.link.focus();
+    });
+  }
+}
+
+function showTree() {
+  if (data.tree === null) return;
+  const { groups: leaves } = data.tree;
+  const all = data.groups.filter((group) => group.size).length;
+  $("#tree .muted").textContent =
+    (leaves.length < all
+      ? `the ${leaves.length} largest of ${count(all, "group")}, by Ward; `
+      : "of the groups, by Ward; ") +
+    "the higher two branches meet, the less alike they are; choose a branch to see its groups";
+  fill($("#tree .chart"), treeChart);
+}
+
+// --- eigenimages
+
+function showEigenimages() {
+  const { features, others, first, shares } = data.eigenimages;
+  $("#eigenimages .muted").textContent = shares.length
+    ? `components of ${features} as departures from grey, with their share of the variance` +
+      (others ? `; the rest of a component is ${others}, and “here” is how much of it the picture shows` : "")
+    : "";
+  if (!shares.length) {
+    const words = "A component of what a model makes of pictures is a direction among its numbers, and no picture.";
+    return $("#eigenimages .strip").replaceWith(make("p", { class: "note", text: words }));
+  }
+  const show = (place, name, ...lines) =>
+    make(
+      "figure",
+      {},
+      figure(place, name),
+      make("figcaption", {}, ...[name, ...lines].map((text) => make("span", { text }))),
+    );
+  $("#eigenimages .strip").append(
+    show(first, "Mean"),
+    ...shares.map((share, i) => {
+      const part = others ? [`${Math.round(100 * share)} % here`] : [];
+      return show(first + 1 + i, `PC${i + 1}`, percent(data.ratios[i]), ...part);
+    }),
+  );
 }
 
 // --- map
 
 function showMap() {
-  const { laid_out: laidOut, names, tile, columns: across } = data.map;
+  const { names, tile, columns: across } = data.map;
   const canvas = $("#canvas");
   const context = canvas.getContext("2d");
   const tip = $("#tip");
-  const view = { scale: 1, x: 0.5, y: 0.5 };
+  const laidOut = data.map.places !== null;
+  const axisName = (axis) => `PC${axis + 1}  ${percent(data.ratios[axis] ?? 0)}`;
+  const kinds = [
+    ...(laidOut ? [{ name: "t-SNE", axes: places, about: "where look-alikes lie side by side" }] : []),
+    { name: "PC1, PC2", axes: scores.slice(0, 2), about: "by their first two components" },
+    { name: "PC1, PC2, PC3", axes: scores, about: "by their first three components; drag to turn" },
+  ].slice(0, data.ratios.length < 3 ? -1 : undefined);
+  for (const kind of kinds) {
+    kind.centres = centresOn(kind.axes);
+    [kind.least, kind.most] = [Math.min, Math.max].map((of) => kind.axes.map((x) => x.reduce((a, b) => of(a, b))));
+    kind.button = make("button", { type: "button", class: "plain", text: kind.name, onclick: () => choose(kind) });
+    $("#kinds").append(kind.button);
+  }
+  const view = { scale: 1, x: 0.5, y: 0.5, turned: 0.6, tilted: 0.4 };
+  let kind = kinds[0];
+  // Where each point lies on the square of 0 to 1 that is looked at.
+  const [us, vs] = [new Float32Array(names.length), new Float32Array(names.length)];
   let lit = null;
   let at = -1;
 
-  $("#map-about").textContent =
-    `${names.length < grouped ? `${number.format(names.length)} of ${number.format(grouped)} pictures` : count(names.length, "picture")} ` +
-    (laidOut ? "where look-alikes lie side by side" : "by their first two principal components");
-  canvas.setAttribute("aria-label", `Map of ${count(names.length, "picture")}; the groups are listed below`);
+  const all = names.length < grouped ? `${number.format(names.length)} of ` : "";
+  const pictures = all + count(grouped, "picture");
   if (!laidOut)
     $("#map").append(
       make(
@@ -536,8 +746,64 @@ function showMap() {
   // Asked for at each point, the canvas's size would take longer than the drawing.
   let [width, height] = [canvas.clientWidth, canvas.clientHeight];
   const side = () => 0.94 * Math.min(width, height) * view.scale;
-  const placeX = (x) => width / 2 + (x / 65535 - view.x) * side();
-  const placeY = (y) => height / 2 - (y / 65535 - (1 - view.y)) * side();
+  const placeX = (u) => width / 2 + (u - view.x) * side();
+  const placeY = (v) => height / 2 - (v - (1 - view.y)) * side();
+
+  // Where a place of two or three whole numbers is seen.
+  function projector() {
+    if (kind.axes.length === 2) return (x, y) => [x / 65535, y / 65535];
+    const [sin, cos] = [Math.sin(view.turned), Math.cos(view.turned)];
+    const [rise, lie] = [Math.sin(view.tilted), Math.cos(view.tilted)];
+    return (x, y, z) => {
+      const [a, b, c] = [x / 65535 - 0.5, y / 65535 - 0.5, z / 65535 - 0.5];
+      return [0.5 + 0.8 * (a * cos + c * sin), 0.5 + 0.8 * (b * lie + (a * sin - c * cos) * rise)];
+    };
+  }
+
+  function project() {
+    const [[x, y, z], see] = [kind.axes, projector()];
+    for (let i = 0; i < us.length; i++) [us[i], vs[i]] = see(x[i], y[i], z?.[i]);
+    redraw();
+  }
+
+  function choose(chosen) {
+    kind = chosen;
+    for (const { name, button } of kinds) button.setAttribute("aria-pressed", name === kind.name);
+    for (const button of [$("#left"), $("#right")]) button.hidden = kind.axes.length < 3;
+    $("#map-about").textContent = `${pictures} ${kind.about}`;
+    canvas.setAttribute("aria-label", `${kind.name} of ${pictures}; the groups are listed below`);
+    canvas.classList.toggle("turns", kind.axes.length === 3);
+    zoom(0);
+    project();
+  }
+
+  function turn(by, tilt = 0) {
+    view.turned += by;
+    view.tilted = Math.min(Math.PI / 2, Math.max(-Math.PI / 2, view.tilted + tilt));
+    show(-1);
+    project();
+  }
+
+  // Axes of scores begin at the least corner of what is shown. Their names, with places, are for the end.
+  function drawAxes() {
+    if (kind.axes === places) return [];
+    const see = projector();
+    context.strokeStyle = getComputedStyle($("#map-about")).color;
+    context.lineWidth = 1;
+    context.font = "12px system-ui, sans-serif";
+    return kind.axes.map((_, axis) => {
+      const [from, to] = [kind.least, kind.least.with(axis, kind.most[axis])].map((place) => see(...place));
+      const [x, y] = [placeX(to[0]), placeY(to[1])];
+      context.beginPath();
+      context.moveTo(placeX(from[0]), placeY(from[1]));
+      context.lineTo(x, y);
+      context.stroke();
+      const words = axisName(axis);
+      const half = context.measureText(words).width / 2;
+      const below = y < placeY(from[1]) ? -10 : 10;
+      return [words, Math.min(Math.max(x, half + 6), width - half - 6), Math.min(Math.max(y + below, 12), height - 12)];
+    });
+  }
 
   function draw() {
     const ratio = window.devicePixelRatio || 1;
@@ -550,13 +816,14 @@ function showMap() {
     for (const [group, list] of members) {
       context.fillStyle = colours.get(group);
       context.globalAlpha = lit === null ? 0.75 : lit === group ? 1 : 0.08;
-      for (const i of list) context.fillRect(placeX(xs[i]) - size / 2, placeY(ys[i]) - size / 2, size, size);
+      for (const i of list) context.fillRect(placeX(us[i]) - size / 2, placeY(vs[i]) - size / 2, size, size);
     }
     context.globalAlpha = 1;
+    const axes = drawAxes();
     if (at >= 0) {
       context.strokeStyle = getComputedStyle(canvas).color;
       context.lineWidth = 2;
-      context.strokeRect(placeX(xs[at]) - size, placeY(ys[at]) - size, 2 * size, 2 * size);
+      context.strokeRect(placeX(us[at]) - size, placeY(vs[at]) - size, 2 * size, 2 * size);
     }
     context.font = "600 12px system-ui, sans-serif";
     context.textAlign = "center";
@@ -565,10 +832,18 @@ function showMap() {
     context.lineWidth = 4;
     context.strokeStyle = getComputedStyle(canvas.parentElement).backgroundColor;
     context.fillStyle = getComputedStyle(canvas).color;
-    for (const [group, x, y] of centres) {
-      if (lit === null ? centres.length > 150 : lit !== group) continue;
-      context.strokeText(group, placeX(x), placeY(y));
-      context.fillText(group, placeX(x), placeY(y));
+    const see = projector();
+    for (const [group, ...centre] of kind.centres) {
+      if (lit === null ? kind.centres.length > 150 : lit !== group) continue;
+      const [u, v] = see(...centre);
+      context.strokeText(group, placeX(u), placeY(v));
+      context.fillText(group, placeX(u), placeY(v));
+    }
+    context.font = "12px system-ui, sans-serif";
+    context.fillStyle = getComputedStyle($("#map-about")).color;
+    for (const name of axes) {
+      context.strokeText(...name);
+      context.fillText(...name);
     }
   }
 
@@ -583,8 +858,8 @@ function showMap() {
     const box = canvas.getBoundingClientRect();
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
     let [found, least] = [-1, event.pointerType === "touch" ? 24 ** 2 : 12 ** 2];
-    for (let i = 0; i < xs.length; i++) {
-      const apart = (placeX(xs[i]) - x) ** 2 + (placeY(ys[i]) - y) ** 2;
+    for (let i = 0; i < us.length; i++) {
+      const apart = (placeX(us[i]) - x) ** 2 + (placeY(vs[i]) - y) ** 2;
       if (apart < least) [found, least] = [i, apart];
     }
     return found;
@@ -610,7 +885,7 @@ function showMap() {
     tip.hidden = i < 0;
     redraw();
     if (i < 0) return;
-    const [x, y] = [placeX(xs[i]), placeY(ys[i])];
+    const [x, y] = [placeX(us[i]), placeY(vs[i])];
     tip.style.left = `${x + 140 > width ? x - 136 : x + 12}px`;
     tip.style.top = `${Math.max(6, Math.min(y - 60, height - 200))}px`;
     $("p", tip).textContent = `Group ${groups[i]} · ${names[i]}`;
@@ -636,12 +911,17 @@ function showMap() {
   let drag = null;
   canvas.addEventListener("pointerdown", (event) => {
     drag = { x: event.clientX, y: event.clientY, view: { ...view }, moved: false };
+    canvas.setPointerCapture(event.pointerId);
   });
   canvas.addEventListener("pointermove", (event) => {
-    if (drag && event.buttons && view.scale > 1) {
+    if (drag && event.buttons && (view.scale > 1 || kind.axes.length === 3)) {
       const [x, y] = [event.clientX - drag.x, event.clientY - drag.y];
       drag.moved ||= Math.hypot(x, y) > 4;
       if (drag.moved) {
+        if (kind.axes.length === 3) {
+          [view.turned, view.tilted] = [drag.view.turned, drag.view.tilted];
+          return turn(x / 160, y / 160);
+        }
         show(-1);
         view.x = drag.view.x - x / side();
         view.y = drag.view.y - y / side();
@@ -660,6 +940,7 @@ function showMap() {
     if (event.pointerType === "touch" && found !== before) return show(found);
     visit(groups[found]);
   });
+  canvas.addEventListener("pointercancel", () => (drag = null));
   canvas.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && show(-1));
   canvas.addEventListener(
     "wheel",
@@ -676,6 +957,8 @@ function showMap() {
   $("#closer").addEventListener("click", () => zoom(1.6, view.x, view.y));
   $("#farther").addEventListener("click", () => zoom(1 / 1.6, view.x, view.y));
   $("#whole").addEventListener("click", () => zoom(0));
+  $("#left").addEventListener("click", () => turn(-0.25));
+  $("#right").addEventListener("click", () => turn(0.25));
 
   const light = (group) => () => ((lit = group), redraw());
   for (const { number: group } of data.groups.slice(0, 300)) {
@@ -695,6 +978,7 @@ function showMap() {
     );
     $("#legend").append(make("li", {}, link));
   }
+  choose(kind);
   new ResizeObserver(redraw).observe(canvas);
   return redraw;
 }
@@ -796,6 +1080,7 @@ function remembered() {
   }
 }
 
+if (data.tree === null) $("#tree").remove();
 showFrame();
 showOverview();
 for (const group of data.groups) {
@@ -813,6 +1098,8 @@ showSuspects();
 showFlags();
 showRejects();
 showPlots();
+showTree();
+showEigenimages();
 const redrawMap = showMap();
 applyFilter();
 setTheme(remembered());

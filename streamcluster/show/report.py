@@ -6,7 +6,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamcluster.errors import NoPicturesError
+from streamcluster.learn.eigenimages import Eigenimages, eigenimages_of
 from streamcluster.runtime.blocks import tile_rows
 from streamcluster.runtime.execution import Executor
 from streamcluster.runtime.paths import decode_path, printable
 from streamcluster.runtime.progress import Progress
+from streamcluster.show.dendrogram import group_dendrogram
 from streamcluster.show.encode import (
     MEDIA_TYPE,
     PICTURE_QUALITY,
@@ -29,7 +31,16 @@ from streamcluster.show.encode import (
     shrink,
 )
 from streamcluster.show.extremes import Group, Labelled, survey_groups
-from streamcluster.show.scatter import Points, packed, sample_rows, to_square
+from streamcluster.show.groups import (
+    MOST_SIDE,
+    BlockSums,
+    GroupSums,
+    largest_groups,
+    live_labels,
+    mean_side,
+    sums_of_block,
+)
+from streamcluster.show.scatter import Points, first_scores, packed, sample_rows, to_grid
 from streamcluster.store.collection import Collection
 from streamcluster.store.findings import Findings, Kind
 from streamcluster.store.fits import Fit
@@ -45,13 +56,15 @@ SURVEY_ROWS: Final = 32 * COLUMN_ROWS
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What the page is made of: `data` as `report.js` reads it, and encoded pictures and sheets of tiles of the map.
+    """What the page is made of: `data` as `report.js` reads it, encoded pictures, and sheets of tiles of the map.
 
-    `pictures` are as many as `data["pictures"]`, in that order.
+    `pictures` are as many as `data["pictures"]`, in that order. `figures` are pictures that no file holds: means of
+    groups and eigenimages; `data` tells their places.
     """
 
     data: dict[str, Any]
     pictures: list[bytes]
+    figures: list[bytes]
     sheets: list[bytes]
 
 
@@ -69,12 +82,22 @@ class _Shelf:
         return list(self._places)
 
 
-def collect(collection: Collection, per_group: int, executor: Executor, progress: Progress) -> Content:
-    """Return what a report shows of the current fit, and of what was found besides.
+def collect(
+    collection: Collection,
+    fit: Fit,
+    live: NDArray[np.bool_],
+    per_group: int,
+    executor: Executor,
+    progress: Progress,
+) -> Content:
+    """Return what a report shows of a fit, and of what was found besides.
 
     Parameters
     ----------
     collection : Collection
+    fit : Fit
+    live : bool (N,)
+        Which rows are live.
     per_group : int
         Pictures of each group, half of them central and half outlying; fewer where there are very many groups.
     executor : Executor
@@ -82,25 +105,24 @@ def collect(collection: Collection, per_group: int, executor: Executor, progress
 
     Raises
     ------
-    FitNotFoundError
-        There is no fit yet.
     NoPicturesError
-        No picture is live, or none of those that are has a group.
+        None of the live pictures has a group.
     Interrupted
         `progress` was asked to stop.
     """
-    live = collection.live_rows()
-    collection.check_any(live)
-    fit = collection.fit()
     known = {kind: collection.findings(kind) for kind in _COMMANDS}
+    labels = live_labels(fit, live)
+    grouped = labels >= 0
     shelf = _Shelf()
-    groups = _survey(collection, fit, live, per_group, progress)
-    points, laid_out = _place(collection, fit, known["map"], live)
+    groups = _survey(collection, fit, labels, per_group, progress)
+    sizes = np.array([group.size for group in groups])
+    points = _place(fit, known["map"], labels, collection.pointer.seed)
     data: dict[str, Any] = {
         "groups": _groups_data(groups, known["junk"], fit, shelf),
-        "duplicates": _duplicates_data(known["duplicates"], live, shelf),
-        "suspects": _suspects_data(known["junk"], live, shelf),
-        "flags": _flags_data(known["junk"], live, shelf),
+        "tree": _tree_data(fit, sizes),
+        "duplicates": _duplicates_data(known["duplicates"], grouped, shelf),
+        "suspects": _suspects_data(known["junk"], grouped, shelf),
+        "flags": _flags_data(known["junk"], grouped, shelf),
         "rejects": _rejects_data(collection),
         "commands": {kind: f"{command} {_quoted(collection.root)}" for kind, command in _COMMANDS.items()},
         "ratios": fit.array("explained_variance_ratio").astype(float).tolist(),
@@ -110,10 +132,13 @@ def collect(collection: Collection, per_group: int, executor: Executor, progress
         "type": MEDIA_TYPE,
         "side": min(PICTURE_SIDE, collection.pointer.image_size),
     }
-    pictures, sheets = _encode_all(collection, shelf.rows, points.rows, executor, progress)
+    sums = GroupSums(len(groups), mean_side(collection.pointer.image_size, len(groups)))
+    pictures, sheets = _encode_all(collection, shelf.rows, points.rows, labels, sums, executor, progress)
+    figures = _add_means(data["groups"], sums.means(sizes))
+    data["eigenimages"] = _eigenimages_data(collection, fit, figures)
     data["pictures"] = _pictures_data(collection, fit, known["junk"], shelf.rows)
-    data["map"] = _map_data(collection, points, laid_out)
-    return Content(data, pictures, sheets)
+    data["map"] = _map_data(collection, points)
+    return Content(data, pictures, figures, sheets)
 
 
 #: What each kind of findings is made by.
@@ -137,13 +162,13 @@ def _finite(value: float) -> float | None:
 
 
 def _survey(
-    collection: Collection, fit: Fit, live: NDArray[np.bool_], per_group: int, progress: Progress
+    collection: Collection, fit: Fit, labels: NDArray[np.int32], per_group: int, progress: Progress
 ) -> list[Group]:
     n_groups = len(fit.array("counts"))
     side = min(PICTURE_SIDE, collection.pointer.image_size)
     most = max(1, GROUP_PIXELS // (side**2 * n_groups))
-    with progress.stage("groups", len(live)):
-        groups = survey_groups(_labelled(fit, live, progress), n_groups, min(per_group, most))
+    with progress.stage("groups", len(labels)):
+        groups = survey_groups(_labelled(fit, labels, progress), n_groups, min(per_group, most))
     if not any(group.size for group in groups):
         raise NoPicturesError(
             f"{printable(collection.root)} has no picture of fit {fit.name} left; "
@@ -152,12 +177,11 @@ def _survey(
     return groups
 
 
-def _labelled(fit: Fit, live: NDArray[np.bool_], progress: Progress) -> Iterator[Labelled]:
-    """Yield rows that are live and have a group, with it and with their distance."""
-    for part in tile_rows(len(live), SURVEY_ROWS):
-        labels, distances = fit.labels(part), fit.distances(part)
-        at = np.flatnonzero(live[part][: len(labels)] & (labels >= 0))
-        yield at + part.start, labels[at], distances[at]
+def _labelled(fit: Fit, labels: NDArray[np.int32], progress: Progress) -> Iterator[Labelled]:
+    """Yield rows that have a group, with it and with their distance."""
+    for part in tile_rows(len(labels), SURVEY_ROWS):
+        at = np.flatnonzero(labels[part] >= 0)
+        yield at + part.start, labels[part][at], fit.distances(part)[at]
         progress.advance_or_stop(part.stop - part.start)
 
 
@@ -177,20 +201,65 @@ def _groups_data(groups: list[Group], junk: Findings | None, fit: Fit, shelf: _S
     ]
 
 
+def _add_means(groups: list[dict[str, Any]], means: NDArray[np.uint8]) -> list[bytes]:
+    """Return the files of the means of groups that have pictures, and tell each group its place among them."""
+    files: list[bytes] = []
+    for group, mean in zip(groups, means, strict=True):
+        group["mean"] = len(files) if group["size"] else None
+        if group["size"]:
+            files.append(encode(mean, PICTURE_QUALITY))
+    return files
+
+
+def _tree_data(fit: Fit, sizes: NDArray[np.int64]) -> dict[str, Any] | None:
+    """Return Ward's tree of the largest groups, in the order of its leaves; None where there are not two to join."""
+    numbers = largest_groups(sizes)
+    if len(numbers) < 2:
+        return None
+    tree = group_dendrogram(fit.array("centers")[numbers], sizes[numbers])
+    return {"groups": numbers[tree.order].tolist(), "joins": [asdict(join) for join in tree.joins]}
+
+
+def _eigenimages_data(collection: Collection, fit: Fit, figures: list[bytes]) -> dict[str, Any]:
+    """Return what is told of the components as pictures, and add these to the figures: none where they are none."""
+    found = eigenimages_of(fit, collection.pointer.image_size)
+    features = str(fit.attributes["recipe"]["features"])
+    if found is None:
+        return {"features": features, "others": "", "first": len(figures), "shares": []}
+    data = {
+        "features": features,
+        "others": found.others,
+        "first": len(figures),
+        "shares": [round(share, 3) for share in found.shares.tolist()],
+    }
+    figures += [encode(picture, PICTURE_QUALITY) for picture in shrink(_all_of(found), MOST_SIDE)]
+    return data
+
+
+def _all_of(found: Eigenimages) -> NDArray[np.uint8]:
+    return np.concatenate([found.mean[None], found.components])
+
+
 def _fit_data(fit: Fit) -> dict[str, Any]:
     recipe = {str(name): str(value) for name, value in sorted(fit.attributes["recipe"].items())}
-    return {"name": fit.name, "mode": fit.attributes["mode"], "recipe": recipe}
+    return {
+        "name": fit.name,
+        "mode": fit.attributes["mode"],
+        "recipe": recipe,
+        "wanted": fit.attributes["recipe"]["variance"],
+    }
 
 
 # --- findings
 
 
-def _duplicates_data(found: Findings | None, live: NDArray[np.bool_], shelf: _Shelf) -> dict[str, Any] | None:
+def _duplicates_data(found: Findings | None, grouped: NDArray[np.bool_], shelf: _Shelf) -> dict[str, Any] | None:
+    """Return the largest groups of near-duplicates among the pictures that have a group in the fit."""
     if found is None:
         return None
     kept, difference = found.array("kept"), found.array("difference")
     rows = np.arange(len(kept))
-    extra = np.flatnonzero((kept != rows) & live[: len(kept)] & live[kept])
+    extra = np.flatnonzero((kept != rows) & grouped[: len(kept)] & grouped[kept])
     sizes = np.bincount(kept[extra], minlength=1)
     best = np.flatnonzero(sizes)
     shown = best[np.lexsort((best, -sizes[best]))][:DUPLICATE_GROUPS]
@@ -200,7 +269,7 @@ def _duplicates_data(found: Findings | None, live: NDArray[np.bool_], shelf: _Sh
         "groups": len(best),
         "extra": len(extra),
         "identical": int(np.count_nonzero(difference[extra] == 0)),
-        "unseen": int(np.count_nonzero(live[len(kept) :])),
+        "unseen": int(np.count_nonzero(grouped[len(kept) :])),
         "shown": [_duplicate_group(int(row), of_shown[kept[of_shown] == row], difference, shelf) for row in shown],
     }
 
@@ -216,12 +285,12 @@ def _duplicate_group(
     }
 
 
-def _suspects_data(found: Findings | None, live: NDArray[np.bool_], shelf: _Shelf) -> dict[str, Any] | None:
+def _suspects_data(found: Findings | None, grouped: NDArray[np.bool_], shelf: _Shelf) -> dict[str, Any] | None:
     """Return the likeliest junk, and how many pictures pass the threshold."""
     if found is None:
         return None
     scores = found.array("score")
-    scores = np.where(live[: len(scores)], scores, np.nan)
+    scores = np.where(grouped[: len(scores)], scores, np.nan)
     scored = np.flatnonzero(~np.isnan(scores))
     threshold = float(found.attributes["threshold"])
     suspect = scored[scores[scored] > threshold]
@@ -230,7 +299,7 @@ def _suspects_data(found: Findings | None, live: NDArray[np.bool_], shelf: _Shel
         "fit": found.attributes.get("fit"),
         "total": len(suspect),
         "scored": len(scored),
-        "unseen": int(np.count_nonzero(live[len(scores) :])),
+        "unseen": int(np.count_nonzero(grouped[len(scores) :])),
         "shown": shelf.put(_highest(suspect, scores[suspect], SUSPECTS)),
     }
 
@@ -248,14 +317,14 @@ def _highest(rows: NDArray[np.int64], values: NDArray[np.float32], n: int) -> li
     return chosen
 
 
-def _flags_data(found: Findings | None, live: NDArray[np.bool_], shelf: _Shelf) -> list[dict[str, Any]] | None:
+def _flags_data(found: Findings | None, grouped: NDArray[np.bool_], shelf: _Shelf) -> list[dict[str, Any]] | None:
     if found is None:
         return None
     flags = found.array("flags")
     scores = found.array("score")
     told = []
     for bit, name in enumerate(found.attributes["flag_names"]):
-        rows = np.flatnonzero(((flags >> bit) & 1).astype(bool) & live[: len(flags)])
+        rows = np.flatnonzero(((flags >> bit) & 1).astype(bool) & grouped[: len(flags)])
         shown = _highest(rows, np.nan_to_num(scores[rows], nan=-1), FLAGGED)
         told.append({"name": str(name), "total": len(rows), "shown": shelf.put(shown)})
     return told
@@ -275,40 +344,26 @@ def _rejects_data(collection: Collection) -> dict[str, Any]:
 # --- map
 
 
-def _place(collection: Collection, fit: Fit, found: Findings | None, live: NDArray[np.bool_]) -> tuple[Points, bool]:
-    """Return points of the map, if it places pictures of this fit, else of the first two components; and which."""
-    labels = fit.labels()
-    grouped = live[: len(labels)] & (labels >= 0)
-    seed = collection.pointer.seed
+def _place(fit: Fit, found: Findings | None, labels: NDArray[np.int32], seed: int) -> Points:
+    """Return a sample of the pictures of which the map knows a place, if it does of any; else of all."""
     if found is not None:
-        x, y = found.array("x")[: len(labels)], found.array("y")[: len(labels)]
-        placed = grouped[: len(x)] & np.isfinite(x) & np.isfinite(y)
+        x, y = found.array("x"), found.array("y")
+        placed = (labels[: len(x)] >= 0) & np.isfinite(x) & np.isfinite(y)
         if placed.any():
             rows = sample_rows(placed, seed)
-            return _points(rows, np.stack([x[rows], y[rows]], axis=1), labels), True
-    rows = sample_rows(grouped, seed)
-    return _points(rows, _first_scores(fit, rows), labels), False
+            return _points(fit, rows, labels, to_grid(np.stack([x[rows], y[rows]], axis=1)))
+    return _points(fit, sample_rows(labels >= 0, seed), labels, None)
 
 
-def _points(rows: NDArray[np.int64], places: NDArray[np.float32], labels: NDArray[np.int32]) -> Points:
-    square = to_square(places)
-    return Points(rows, square[:, 0], square[:, 1], labels[rows])
+def _points(fit: Fit, rows: NDArray[np.int64], labels: NDArray[np.int32], places: NDArray[np.uint16] | None) -> Points:
+    return Points(rows, labels[rows], to_grid(first_scores(fit, rows)), places)
 
 
-def _first_scores(fit: Fit, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return float32 (n, 2): the first two scores of these ascending rows, zeros where there is but one."""
-    places = np.zeros((len(rows), 2), np.float32)
-    first = fit.scores_of(rows, 2)
-    places[:, : first.shape[1]] = first
-    return places
-
-
-def _map_data(collection: Collection, points: Points, laid_out: bool) -> dict[str, Any]:
+def _map_data(collection: Collection, points: Points) -> dict[str, Any]:
     paths = collection.catalog.pick("path", points.rows.tolist())
     return {
-        "laid_out": laid_out,
-        "x": packed(points.x, "<u2"),
-        "y": packed(points.y, "<u2"),
+        "places": None if points.places is None else packed(points.places.T, "<u2"),
+        "scores": packed(points.scores.T, "<u2"),
         "groups": packed(points.labels, "<i4"),
         "names": [_last_part(printable(decode_path(path))) for path in paths],
         "tile": min(TILE_SIDE, collection.pointer.image_size),
@@ -333,32 +388,43 @@ class _Block:
 
 
 def _encode_all(
-    collection: Collection, shown: Sequence[int], points: NDArray[np.int64], executor: Executor, progress: Progress
+    collection: Collection,
+    shown: Sequence[int],
+    points: NDArray[np.int64],
+    labels: NDArray[np.int32],
+    sums: GroupSums,
+    executor: Executor,
+    progress: Progress,
 ) -> tuple[list[bytes], list[bytes]]:
-    """Return the files of the pictures shown, in their order, and of the sheets of tiles, in that of the points."""
+    """Return the files of the pictures shown, in their order, and of the sheets of tiles, in that of the points.
+
+    Each block is read once; all pictures that have a group are added to its sum on the way.
+    """
     wanted = np.sort(np.asarray(shown, np.int64))
     blocks = [_Block(rows, _within(wanted, rows), _within(points, rows)) for rows in collection.blocks]
-    blocks = [block for block in blocks if len(block.pictures) or len(block.points)]
+    blocks = [block for block in blocks if len(block.pictures) or (labels[block.rows] >= 0).any()]
     encoded: dict[int, bytes] = {}
     sheets: list[bytes] = []
     side = min(TILE_SIDE, collection.pointer.image_size)
     waiting = np.empty((0, side, side, 3), np.uint8)
 
-    def look(block: _Block) -> tuple[list[bytes], NDArray[np.uint8]]:
+    def look(block: _Block) -> tuple[list[bytes], NDArray[np.uint8], BlockSums]:
         thumbnails = collection.thumbnails(block.rows)
         large = shrink(thumbnails[block.pictures - block.rows.start], PICTURE_SIDE)
         tiles = shrink(thumbnails[block.points - block.rows.start], TILE_SIDE)
-        return [encode(picture, PICTURE_QUALITY) for picture in large], tiles
+        by_group = sums_of_block(thumbnails, labels[block.rows], sums.side)
+        return [encode(picture, PICTURE_QUALITY) for picture in large], tiles, by_group
 
-    with progress.stage("pictures", len(wanted) + len(points)):
+    with progress.stage("pictures", sum(block.rows.stop - block.rows.start for block in blocks)):
         looked = executor.map(look, progress.until_stopped(blocks), executor.in_flight(executor.workers))
-        for block, (pictures, tiles) in zip(blocks, looked, strict=True):
+        for block, (pictures, tiles, by_group) in zip(blocks, looked, strict=True):
             encoded.update(zip(block.pictures.tolist(), pictures, strict=True))
+            sums.add(by_group)
             waiting = np.concatenate([waiting, tiles])
             while len(waiting) >= SHEET_TILES**2:
                 sheets.append(encode_sheet(waiting[: SHEET_TILES**2]))
                 waiting = waiting[SHEET_TILES**2 :]
-            progress.advance(len(pictures) + len(tiles))
+            progress.advance(block.rows.stop - block.rows.start)
         if len(waiting):
             sheets.append(encode_sheet(waiting))
     return [encoded[row] for row in shown], sheets

@@ -6,7 +6,8 @@ import pytest
 from streamcluster.runtime.blocks import tile_rows
 from streamcluster.runtime.execution import Executor
 from streamcluster.runtime.progress import Progress
-from streamcluster.show.groups import picture_groups
+from streamcluster.show import groups as module
+from streamcluster.show.groups import GroupSums, live_labels, mean_side, picture_groups, sums_of_block
 
 
 def collection_of(thumbnails, block_rows):
@@ -40,3 +41,22 @@ def test_large_thumbnails_are_shown_small():
         found = picture_groups(collection_of(thumbnails, 2), labels, distances, np.array([0, 1]), executor, Progress())
     assert found.means.shape == found.nearest.shape == (2, 64, 64, 3)
     assert np.array_equal(found.means[1], found.nearest[1])
+
+
+def test_sums_of_many_groups_are_of_smaller_pictures_and_stay_in_their_room():
+    for n_groups in (1, 50, 341, 342, 1000, 100_000):
+        side = mean_side(64, n_groups)
+        assert side == 64 or n_groups > 341
+        assert GroupSums(n_groups, side)._sums.nbytes <= module.SUMS_BYTES
+
+
+def test_a_block_in_which_nothing_counts_adds_nothing():
+    sums = GroupSums(2, 4)
+    sums.add(sums_of_block(np.full((3, 8, 8, 3), 9, np.uint8), np.full(3, -1, np.int32), 4))
+    sums.add(sums_of_block(np.full((3, 8, 8, 3), 9, np.uint8), np.array([1, -1, 1], np.int32), 4))
+    assert (sums.means(np.array([0, 2])) == np.array([0, 9])[:, None, None, None]).all()
+
+
+def test_rows_that_went_or_came_since_a_fit_have_no_group():
+    fit = SimpleNamespace(labels=lambda: np.array([0, 1, -1, 2], np.int32))
+    assert live_labels(fit, np.array([True, False, True, True, True])).tolist() == [0, -1, -1, 2, -1]

@@ -11,7 +11,7 @@ import numpy as np
 
 from streamcluster.show.encode import SHEET_TILES, encode, encode_sheet, shrink
 from streamcluster.show.page import HEAD, inert_json, page
-from streamcluster.show.scatter import MOST_POINTS, packed, sample_rows, to_square
+from streamcluster.show.scatter import MOST_POINTS, packed, sample_rows, to_grid
 
 NASTY = "</script><script>alert(1)</script><!--\u2028\n\"'&\udcff"
 
@@ -41,8 +41,8 @@ class Elements(HTMLParser):
             self._into[1] += data
 
 
-def text_of(data, pictures=(), sheets=()):
-    return b"".join(page(NASTY, data, pictures, sheets)).decode("utf-8")
+def text_of(data, pictures=(), figures=(), sheets=()):
+    return b"".join(page(NASTY, data, pictures, figures, sheets)).decode("utf-8")
 
 
 def test_json_comes_back_as_it_was_and_is_inert():
@@ -52,7 +52,7 @@ def test_json_comes_back_as_it_was_and_is_inert():
 
 
 def test_there_is_one_script_and_one_style_and_the_policy_names_both():
-    text = text_of({"path": NASTY}, [b"a", b"b"], [b"c"])
+    text = text_of({"path": NASTY}, [b"a", b"b"], [b"c"], [b"d"])
     found = Elements(text)
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
     assert text.encode().startswith(HEAD)
@@ -65,7 +65,7 @@ def test_there_is_one_script_and_one_style_and_the_policy_names_both():
         assert f"{name}-src 'sha256-{digest}'" in policy
     assert all(source.startswith("#") for source in found.sources)
     texts = [script for kind, script in found.scripts if kind == "text/plain"]
-    assert [[base64.b64decode(line) for line in lines.split("\n")] for lines in texts] == [[b"a", b"b"], [b"c"]]
+    assert [[base64.b64decode(line) for line in lines.split("\n")] for lines in texts] == [[b"a", b"b"], [b"c"], [b"d"]]
 
 
 def test_tiles_lie_in_a_sheet_in_their_order():
@@ -102,13 +102,14 @@ def test_a_sample_has_no_row_twice_and_only_rows_that_are_placed():
 
 def test_places_keep_their_shape_on_the_square():
     places = np.array([[-3, 10], [5, 14], [1, 12]], np.float32)
-    square = to_square(places).astype(float)
+    square = to_grid(places).astype(float)
     assert square.min() >= 0
     assert square[:, 0].tolist() == [0, 65535, 32768]
     steps = np.diff(square, axis=0) / np.diff(places, axis=0)
     assert np.allclose(steps, steps[0, 0], rtol=1e-3)
-    assert len(to_square(np.ones((4, 2), np.float32))) == 4
-    assert len(to_square(np.empty((0, 2), np.float32))) == 0
+    assert len(to_grid(np.ones((4, 2), np.float32))) == 4
+    assert to_grid(np.empty((0, 3), np.float32)).shape == (0, 3)
+    assert to_grid(np.array([[0, 0, 4], [1, 2, 0]], np.float32)).tolist() == [[24576, 16384, 65535], [40959, 49151, 0]]
 
 
 def test_arrays_travel_as_bytes():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from streamcluster.learn.eigenimages import eigenimages
-from streamcluster.learn.tree import ward_tree
 from streamcluster.show import plots
-from streamcluster.show.groups import GroupPictures
+from streamcluster.show.dendrogram import group_dendrogram
+from streamcluster.show.groups import MOST_GROUPS, GroupPictures
+from streamcluster.show.scatter import MOST_POINTS
 
 #: Machado, Oliveira & Fernandes 2009, severity 1: what linear RGB becomes for who lacks a kind of cone.
 BLIND = {
@@ -31,7 +32,7 @@ def pictures_of(k, side=16):
 
 
 def tree_of(k):
-    return ward_tree(np.random.default_rng(0).normal(size=(k, 3)), np.ones(k, np.int64))
+    return group_dendrogram(np.random.default_rng(0).normal(size=(k, 3)), np.ones(k, np.int64))
 
 
 def ratio_of(d):
@@ -60,7 +61,7 @@ def test_scatters(draw, k):
 
 
 def test_a_map_is_small_however_many_points():
-    points, sizes = points_of(5, n=plots.MOST_POINTS)
+    points, sizes = points_of(5, n=MOST_POINTS)
     files = check(lambda: plots.draw_map(points, sizes))
     assert max(map(len, files.values())) < 1 << 20
 
@@ -83,16 +84,16 @@ def test_of_very_many_groups_the_largest_are_told_apart():
     points, sizes = points_of(130, n=1000)
     figure = plots.draw_scatter(points, sizes, ratio_of(5), "plain")
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert len(texts) == plots.MOST_GROUPS + 1
+    assert len(texts) == MOST_GROUPS + 1
     assert texts[-1] == "30 smaller"
 
 
 def test_no_two_groups_look_the_same():
     looks = {
         (plots.COLORS[i % len(plots.COLORS)], plots.MARKERS[i // len(plots.COLORS) % len(plots.MARKERS)])
-        for i in range(plots.MOST_GROUPS)
+        for i in range(MOST_GROUPS)
     }
-    assert len(looks) == plots.MOST_GROUPS
+    assert len(looks) == MOST_GROUPS
 
 
 @pytest.mark.parametrize("lack", ["none", *BLIND])
@@ -130,16 +131,11 @@ def test_sizes(k):
     check(lambda: plots.draw_sizes(np.arange(k, 0, -1)))
 
 
-def test_leaves_of_the_tree_do_not_cross():
-    tree = tree_of(40)
-    lines, order = plots._branches(tree)
-    assert sorted(order) == list(range(40))
-    members = [{i} for i in range(40)]
-    for first, second, _, _ in tree:
-        members.append(members[int(first)] | members[int(second)])
-        at = sorted(order.index(i) for i in members[-1])
-        assert at == list(range(at[0], at[0] + len(at)))
-    assert [line[0][1] for line in lines] == tree[:, 2].tolist()
+def test_the_tree_has_a_line_for_each_join():
+    tree, pictures = tree_of(12), pictures_of(12)
+    lines = plots.draw_tree(tree, pictures, 12).axes[0].lines
+    assert [line.get_xydata()[1, 0] for line in lines] == [join.height for join in tree.joins]
+    assert [line.get_xydata()[[0, -1], 1].tolist() for line in lines] == [list(join.x) for join in tree.joins]
 
 
 @pytest.mark.parametrize("features", ["color", "onnx"])
