@@ -132,8 +132,8 @@ def junk(settings: JunkSettings, *, executor: Executor | None = None, progress: 
         live = collection.live_rows()
         collection.check_any(live)
         fit, marks = collection.fit(), read_marks(collection)
-        labels = _padded_labels(fit, len(live))
-        wanted = live & (labels >= 0)
+        labels = fit.labels_of(live)
+        wanted = labels >= 0
         if not wanted.any():
             raise NoPicturesError(f"{printable(collection.root)}: fit {fit.name} groups no live picture; run fit again")
         marked = marks.of_rows(collection, wanted)
@@ -155,11 +155,6 @@ def junk(settings: JunkSettings, *, executor: Executor | None = None, progress: 
             arrays = {name: found.array(name) for name in ("score", "cluster_score", "flags")}
             collection.publish_findings("junk", arrays, found.attributes | attributes)
         return _report(collection, collection.findings("junk"), live, wanted, labels, up_to_date=known)
-
-
-def _padded_labels(fit: Fit, n_rows: int) -> NDArray[np.int32]:
-    labels = fit.labels()
-    return np.pad(labels, (0, n_rows - len(labels)), constant_values=-1)
 
 
 def limits_of(settings: FlagSettings) -> list[float]:

@@ -56,7 +56,7 @@ def bring_map_up_to_date(
         `progress` was asked to stop; the map before stays.
     """
     progress = progress or Progress()
-    shown = grouped_rows(collection, fit)
+    shown = fit.labels_of(collection.live_rows()) >= 0
     key = _key(collection, fit, shown)
     found = collection.findings("map")
     if found is not None and found.attributes.get("key") == key:
@@ -82,15 +82,6 @@ def bring_map_up_to_date(
     made = collection.findings("map")
     assert made is not None
     return made
-
-
-def grouped_rows(collection: Collection, fit: Fit) -> NDArray[np.bool_]:
-    """Return bool (N,): which rows are live and in a group of a fit."""
-    shown = collection.live_rows()
-    labels = fit.labels()
-    shown[: len(labels)] &= labels >= 0
-    shown[len(labels) :] = False
-    return shown
 
 
 def _key(collection: Collection, fit: Fit, shown: NDArray[np.bool_]) -> str:

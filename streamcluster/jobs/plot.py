@@ -24,7 +24,7 @@ from streamcluster.runtime.paths import printable, system_path
 from streamcluster.runtime.progress import Progress
 from streamcluster.show import plots
 from streamcluster.show.dendrogram import group_dendrogram
-from streamcluster.show.groups import largest_groups, live_labels, picture_groups
+from streamcluster.show.groups import largest_groups, picture_groups
 from streamcluster.show.scatter import first_scores, sample_rows
 from streamcluster.store.collection import Collection, CollectionWriter, open_for_writing
 from streamcluster.store.fits import Fit, fit_name
@@ -91,7 +91,7 @@ def plot(settings: PlotSettings, *, executor: Executor | None = None, progress: 
         fit = collection.fit(settings.fit and settings.fit.zfill(len(fit_name(1))))
         check_out_dir(out_dir, collection, force=settings.force)
         _check_memory(settings, collection, len(live))
-        labels = live_labels(fit, live)
+        labels = fit.labels_of(live)
         _check_grouped(collection, fit, labels)
         with using(executor, settings.workers) as running:
             figures = _figures(settings, collection, fit, labels, running, progress)

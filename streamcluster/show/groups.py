@@ -15,7 +15,6 @@ from streamcluster.runtime.execution import Executor
 from streamcluster.runtime.memory import MIB
 from streamcluster.runtime.progress import Progress
 from streamcluster.store.collection import Collection
-from streamcluster.store.fits import Fit
 
 #: Side of the pictures of groups at most, so that their memory does not grow with that of the thumbnails.
 MOST_SIDE: Final = 64
@@ -23,14 +22,6 @@ MOST_SIDE: Final = 64
 SUMS_BYTES: Final = 32 * MIB
 #: Groups that a figure tells apart at most, the largest.
 MOST_GROUPS: Final = 100
-
-
-def live_labels(fit: Fit, live: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return int32 (N,): the group of each row that is live, bool (N,); -1 for the others and those without a group."""
-    labels = np.full(len(live), -1, np.int32)
-    known = fit.labels()
-    labels[: len(known)] = np.where(live[: len(known)], known, -1)
-    return labels
 
 
 def largest_groups(sizes: NDArray[np.int64], most: int = MOST_GROUPS) -> NDArray[np.intp]:

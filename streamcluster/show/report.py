@@ -36,7 +36,6 @@ from streamcluster.show.groups import (
     BlockSums,
     GroupSums,
     largest_groups,
-    live_labels,
     mean_side,
     sums_of_block,
 )
@@ -111,7 +110,7 @@ def collect(
         `progress` was asked to stop.
     """
     known = {kind: collection.findings(kind) for kind in _COMMANDS}
-    labels = live_labels(fit, live)
+    labels = fit.labels_of(live)
     grouped = labels >= 0
     shelf = _Shelf()
     groups = _survey(collection, fit, labels, per_group, progress)

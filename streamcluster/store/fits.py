@@ -35,6 +35,13 @@ class Fit:
         """Return the int32 group numbers of these rows, -1 where there is none; rows that came later are missing."""
         return self.array("labels", rows)
 
+    def labels_of(self, live: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """Return int32 (N,): the group of each row that is live, bool (N,); -1 for the others and those without one."""
+        labels = np.full(len(live), _UNLABELLED, np.int32)
+        known = self.labels()
+        labels[: len(known)] = np.where(live[: len(known)], known, _UNLABELLED)
+        return labels
+
     def distances(self, rows: slice = slice(None)) -> NDArray[np.float32]:
         """Return the float32 distances of these rows to their group's centre, in score space."""
         return self.array("distance", rows)

@@ -7,7 +7,7 @@ from streamcluster.runtime.blocks import tile_rows
 from streamcluster.runtime.execution import Executor
 from streamcluster.runtime.progress import Progress
 from streamcluster.show import groups as module
-from streamcluster.show.groups import GroupSums, live_labels, mean_side, picture_groups, sums_of_block
+from streamcluster.show.groups import GroupSums, mean_side, picture_groups, sums_of_block
 
 
 def collection_of(thumbnails, block_rows):
@@ -55,8 +55,3 @@ def test_a_block_in_which_nothing_counts_adds_nothing():
     sums.add(sums_of_block(np.full((3, 8, 8, 3), 9, np.uint8), np.full(3, -1, np.int32), 4))
     sums.add(sums_of_block(np.full((3, 8, 8, 3), 9, np.uint8), np.array([1, -1, 1], np.int32), 4))
     assert (sums.means(np.array([0, 2])) == np.array([0, 9])[:, None, None, None]).all()
-
-
-def test_rows_that_went_or_came_since_a_fit_have_no_group():
-    fit = SimpleNamespace(labels=lambda: np.array([0, 1, -1, 2], np.int32))
-    assert live_labels(fit, np.array([True, False, True, True, True])).tolist() == [0, -1, -1, 2, -1]
