@@ -295,10 +295,11 @@ def _softened(luma: Floats) -> Floats:
 
 
 def _pooled(values: Floats, n_blocks: int) -> Floats:
-    """Return the means of blocks: matrix products are several times faster here than sums over axes."""
-    rows = averaging(0, 1, values.shape[1], n_blocks)
-    means: Floats = rows @ values @ rows.T
-    return means
+    """Return the means of blocks: rows are added, columns are a matrix product, several times faster than two sums."""
+    n, side = values.shape[:2]
+    rows = np.einsum("nbky->nby", values.reshape(n, n_blocks, side // n_blocks, side))
+    means: Floats = rows.reshape(-1, side) @ averaging(0, 1, side, n_blocks).T
+    return means.reshape(n, n_blocks, n_blocks) * np.float32(n_blocks / side)
 
 
 def _total(*factors: Floats) -> Floats:
@@ -417,16 +418,15 @@ def _block_equations(across: Floats, down: Floats, misfit: Floats, inside: Float
     return tensor, towards, mean(misfit * misfit) - means[2] ** 2
 
 
-def _without_placement(
-    tensor: Floats, towards: Floats, energy: Floats, counted: Floats
-) -> tuple[Floats, Floats]:
+def _without_placement(tensor: Floats, towards: Floats, energy: Floats, counted: Floats) -> tuple[Floats, Floats]:
     """Return right sides and the misfit's variance without the change of the placement that explains most of it."""
     n = len(tensor)
     weights = counted
     for _ in range(MOTION_STEPS):
         normal = ((tensor * weights[:, None, None]).reshape(n, -1) @ _DESIGN_PRODUCTS).reshape(n, 4, 4)
         right = (towards * weights[:, None]).reshape(n, -1) @ _DESIGN.reshape(-1, 4)
-        normal[:, range(4), range(4)] += np.float32(0.01) * normal[:, range(4), range(4)].mean(axis=1, keepdims=True) + 1
+        damping = normal[:, range(4), range(4)].mean(axis=1) * np.float32(0.01) + 1
+        normal[:, range(4), range(4)] += damping[:, None]
         numbers = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
         shift = np.einsum("ibk,nk->nib", _DESIGN, numbers)
         along = np.einsum("nijb,njb->nib", tensor, shift)
