@@ -32,7 +32,10 @@ LISTED_GROUPS, LISTED_OTHERS = 10, 10
 
 @dataclass(frozen=True, slots=True)
 class DuplicateGroup:
-    """A group: the best picture's path, and others' with how much they differ from it, 10 at most of `size - 1`."""
+    """A group: the best picture's path, and others' with how much they differ from it, 10 at most of `size - 1`.
+
+    Above the threshold are pictures that others of the group link to it: crops of two sides are each near the whole.
+    """
 
     kept: str
     size: int
