@@ -1,4 +1,4 @@
-"""Edits of the shared pictures as people make them, for near-duplicates that no limit was set on.
+"""Edits of the shared pictures as people make them, beside those in the shared near-duplicates.
 
 Crops lie off the middle and captions at the top too; gamma, contrast and saturation change; some get two edits.
 """
