@@ -261,7 +261,9 @@ def _duplicates_lines(report: Any) -> list[str]:
     ]
     for group in report.largest:
         lines.append(f"  kept       {group.kept}")
-        lines += [f"  {difference:10.2f} {path}" for path, difference in group.others.items()]
+        for path, difference in group.others.items():
+            by_others = "  (by way of others)" if difference > report.threshold else ""
+            lines.append(f"  {difference:10.2f} {path}{by_others}")
     if report.groups > len(report.largest):
         lines.append(f"  and {count(report.groups - len(report.largest), 'smaller group')}; all are in the store")
     return lines

@@ -5,10 +5,11 @@ Each measure sees another way in which pictures differ, so that none has to deci
 - `structure`: the small of it. The structure term of SSIM (Wang et al., IEEE TIP 13, 2004) over blocks.
 - `shape`: the large of it, after averaging away what compression and shrinking change.
 - `spot`: the place that differs most. It sees an expression that changed in a face that did not.
+- `motion`: parts that moved against one another. It sees a head that turned, or lips that moved.
 - `frame`: of two pictures made from one, one holds all that is in the other. Two frames of a film do not.
 - `colour`: unless one of the two has none.
 
-Captions are written along an edge, so that the first three are the best of the whole picture, of what is above its
+Captions are written along an edge, so that the first four are the best of the whole picture, of what is above its
 lowest fifth, and of what is below its highest.
 """
 
@@ -26,6 +27,7 @@ from streamcluster.curate.views import VIEW_SIDE, VIEWS, Floats, averaging, desc
 STRUCTURE_LIMIT: Final = 0.15
 SHAPE_LIMIT: Final = 0.005
 SPOT_LIMIT: Final = 0.35
+MOTION_LIMIT: Final = 0.063
 FRAME_LIMIT: Final = 0.005
 COLOUR_LIMIT: Final = 0.15
 #: Times that what pictures of different frames differ by counts.
@@ -42,6 +44,11 @@ HOPELESS: Final = 0.25
 BLOCKS: Final = 8
 #: Variances, in squared luma steps: of noise, from rounding and compression, and of a block that has a structure.
 NOISE_VARIANCE, STRUCTURE_VARIANCE = 2.0, 100.0
+#: Variance of the slopes, in squared luma steps a pixel, below which a picture is too smooth to tell what moved in it,
+#: that of their noise, and steps of the search for what the placement explains.
+MOTION_VARIANCE, MOTION_NOISE, MOTION_STEPS = np.float32(20.0), np.float32(4.0), 3
+#: Pixels along the edge in whose slopes there may be a border.
+MOTION_MARGIN: Final = 2
 #: Blocks with a structure that a picture must have to be told from others.
 LEAST_BLOCKS: Final = 2.0
 #: Steps of chroma that no linear function of the luma explains, halved, from which on a picture is coloured.
@@ -72,6 +79,7 @@ class Differences:
     structure: Floats
     shape: Floats
     spot: Floats
+    motion: Floats
     frame: Floats
     colour: Floats
 
@@ -80,7 +88,7 @@ class Differences:
 
         Two crops of one picture hold neither all of the other, but are the more alike where they overlap.
         """
-        content = np.maximum.reduce([self.structure, self.shape, self.spot, self.colour])
+        content = np.maximum.reduce([self.structure, self.shape, self.spot, self.motion, self.colour])
         result: Floats = np.maximum(content, np.minimum(self.frame, FRAME_PENALTY * content))
         return result
 
@@ -258,14 +266,15 @@ def _coarse_correlation(a: Floats, b: Floats, numbers: Floats) -> Floats:
     return result
 
 
-def _measure(a: Floats, b: Floats, numbers: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return `structure`, `shape` and `spot`."""
+def _measure(a: Floats, b: Floats, numbers: Floats) -> tuple[Floats, ...]:
+    """Return `structure`, `shape`, `spot` and `motion`."""
     warped, inside = _warped(a, numbers)
     one, other = _exposed_alike(warped, b, inside)
-    structure = 1 - _structure(_softened(one), _softened(other), inside)
     shape, spot = _shape_and_spot(one, other, inside)
-    limits = np.float32(STRUCTURE_LIMIT), np.float32(SHAPE_LIMIT), np.float32(SPOT_LIMIT)
-    return structure / limits[0], shape / limits[1], spot / limits[2]
+    one, other = _softened(one), _softened(other)
+    measures = 1 - _structure(one, other, inside), shape, spot, _motion(one, other, inside)
+    limits = STRUCTURE_LIMIT, SHAPE_LIMIT, SPOT_LIMIT, MOTION_LIMIT
+    return tuple(measure / np.float32(limit) for measure, limit in zip(measures, limits, strict=True))
 
 
 def _exposed_alike(a: Floats, b: Floats, inside: Floats) -> tuple[Floats, Floats]:
@@ -286,10 +295,11 @@ def _softened(luma: Floats) -> Floats:
 
 
 def _pooled(values: Floats, n_blocks: int) -> Floats:
-    """Return the means of blocks: matrix products are several times faster here than sums over axes."""
-    rows = averaging(0, 1, values.shape[1], n_blocks)
-    means: Floats = rows @ values @ rows.T
-    return means
+    """Return the means of blocks: rows are added, columns are a matrix product, several times faster than two sums."""
+    n, side = values.shape[:2]
+    rows = np.einsum("nbky->nby", values.reshape(n, n_blocks, side // n_blocks, side))
+    means: Floats = rows.reshape(-1, side) @ averaging(0, 1, side, n_blocks).T
+    return means.reshape(n, n_blocks, n_blocks) * np.float32(n_blocks / side)
 
 
 def _total(*factors: Floats) -> Floats:
@@ -334,6 +344,104 @@ def _shape_and_spot(a: Floats, b: Floats, inside: Floats) -> tuple[Floats, Float
         shapes.append(1 - _correlations(coarse_a, coarse_b, weights))
         spots.append((misfit * weights).max(axis=(1, 2)))
     return np.minimum.reduce(shapes), np.minimum.reduce(spots)
+
+
+def _motion_design() -> Floats:
+    """Return float32 (2, BLOCKS**2, 4): by how much the content of blocks moves, across and down, for each number."""
+    places = (np.arange(BLOCKS) + 0.5) * (2 / BLOCKS) - 1
+    down, across = (grid.ravel() for grid in np.meshgrid(places, places, indexing="ij"))
+    design = np.zeros((2, BLOCKS**2, 4), np.float32)
+    design[0, :, 0], design[0, :, 1] = across, 1
+    design[1, :, 2], design[1, :, 3] = down, 1
+    return design
+
+
+_DESIGN: Final = _motion_design()
+_DESIGN_PRODUCTS: Final = np.einsum("ibk,jbl->ijbkl", _DESIGN, _DESIGN).reshape(-1, 16)
+
+
+def _motion(a: Floats, b: Floats, inside: Floats) -> Floats:
+    """Return float32 (n,): how far blocks moved, root mean square in pixels, against what a placement explains.
+
+    Lucas and Kanade's equations (1981) of each block. Noise is no motion: what a block's motion explains of its misfit
+    counts as far as it is more than what it leaves.
+    """
+    inside = _eroded(inside)
+    slopes = _slopes_at(a + b)
+    tensor, towards, energy = _block_equations(slopes[1] / 2, slopes[0] / 2, b - a, inside)
+    textured = tensor[:, 0, 0] + tensor[:, 1, 1]
+    share = _pooled(inside, BLOCKS).reshape(len(a), -1)
+    found = []
+    for band in _bands(BLOCKS):
+        counted = (share >= 0.5) * np.repeat(band, BLOCKS)
+        own, left = _without_placement(tensor, towards, energy, counted)
+        explained = _explained(tensor, own)
+        total = (counted * textured).sum(axis=1) + np.float32(MOTION_VARIANCE)
+        found.append((counted * explained * explained / (left + 1)).sum(axis=1) / total)
+    result: Floats = np.sqrt(np.minimum.reduce(found))
+    return result
+
+
+def _eroded(inside: Floats) -> Floats:
+    """Return masks of rectangles without the outermost pixels, in whose slopes there may be a border."""
+    m = MOTION_MARGIN
+    eroded = np.zeros_like(inside)
+    across = inside[:, :, : -2 * m] * inside[:, :, 2 * m :]
+    np.multiply(across[:, : -2 * m], across[:, 2 * m :], out=eroded[:, m:-m, m:-m])
+    return eroded
+
+
+def _slopes_at(luma: Floats) -> tuple[Floats, Floats]:
+    """Return the derivatives down and across, a pixel."""
+    down, across = np.zeros_like(luma), np.zeros_like(luma)
+    np.subtract(luma[:, 2:], luma[:, :-2], out=down[:, 1:-1])
+    np.subtract(luma[:, :, 2:], luma[:, :, :-2], out=across[:, :, 1:-1])
+    return down / 2, across / 2
+
+
+def _block_equations(across: Floats, down: Floats, misfit: Floats, inside: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the structure tensor (n, 2, 2, blocks), its right side (n, 2, blocks) and the misfit's variance."""
+    n = len(misfit)
+    share = np.maximum(_pooled(inside, BLOCKS), np.float32(1e-6))
+
+    def mean(values: Floats) -> Floats:
+        result: Floats = (_pooled(values * inside, BLOCKS) / share).reshape(n, -1)
+        return result
+
+    parts = (across, down, misfit)
+    means = [mean(part) for part in parts]
+    tensor, towards = np.empty((n, 2, 2, BLOCKS**2), np.float32), np.empty((n, 2, BLOCKS**2), np.float32)
+    for i in range(2):
+        for j in range(i + 1):
+            tensor[:, i, j] = tensor[:, j, i] = mean(parts[i] * parts[j]) - means[i] * means[j]
+        towards[:, i] = mean(parts[i] * misfit) - means[i] * means[2]
+    return tensor, towards, mean(misfit * misfit) - means[2] ** 2
+
+
+def _without_placement(tensor: Floats, towards: Floats, energy: Floats, counted: Floats) -> tuple[Floats, Floats]:
+    """Return right sides and the misfit's variance without the change of the placement that explains most of it."""
+    n = len(tensor)
+    weights = counted
+    for _ in range(MOTION_STEPS):
+        normal = ((tensor * weights[:, None, None]).reshape(n, -1) @ _DESIGN_PRODUCTS).reshape(n, 4, 4)
+        right = (towards * weights[:, None]).reshape(n, -1) @ _DESIGN.reshape(-1, 4)
+        damping = normal[:, range(4), range(4)].mean(axis=1) * np.float32(0.01) + 1
+        normal[:, range(4), range(4)] += damping[:, None]
+        numbers = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
+        shift = np.einsum("ibk,nk->nib", _DESIGN, numbers)
+        along = np.einsum("nijb,njb->nib", tensor, shift)
+        left = np.maximum(energy + (shift * (along - 2 * towards)).sum(axis=1), 0)
+        usual = (left * counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1) + np.float32(0.25)
+        weights = counted / np.square(1 + left / (4 * usual[:, None]))
+    return towards - along, left
+
+
+def _explained(tensor: Floats, towards: Floats) -> Floats:
+    """Return what of the misfit's variance a motion of each block explains."""
+    xx, yy, xy = tensor[:, 0, 0] + MOTION_NOISE, tensor[:, 1, 1] + MOTION_NOISE, tensor[:, 0, 1]
+    x, y = towards[:, 0], towards[:, 1]
+    result: Floats = np.maximum((yy * x * x - 2 * xy * x * y + xx * y * y) / (xx * yy - xy * xy), 0)
+    return result
 
 
 def _frame(numbers: Floats) -> Floats:

@@ -36,10 +36,10 @@ _LUMA_BYTES: Final = SIDE**2
 _CHROMA_BYTES: Final = 2 * VIEW_SIDE**2
 #: Pictures of which views are made at a time, rows that are looked up at a time, pairs that are compared at a time.
 _VIEW_ROWS, _SEARCH_ROWS, _PAIRS = 64, 1024, 128
-#: What a task takes: an estimate from the sizes of its arrays, which no test holds yet.
-TASK_BYTES: Final = 96 * MIB
-#: What grows with the collection: codes, twice while they are sorted, neighbours, ranks, groups, digests.
-ROW_BYTES: Final = 2 * N_NUMBERS + 4 * NEIGHBOURS + 80
+#: What a task takes at most, as a test measures it, twice: the allocator keeps what was freed.
+TASK_BYTES: Final = 72 * MIB
+#: What grows with the collection: codes, twice while they are sorted, neighbours, ranks, leads, groups, digests.
+ROW_BYTES: Final = 2 * N_NUMBERS + 4 * NEIGHBOURS + 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,8 @@ class Duplicates:
     kept : int32 (n,)
         The best row of each row's group; of a row that is alone, or takes no part, itself.
     difference : float32 (n,)
-        How much a row differs from that, in units of the limits: 0 for the same bytes.
+        How much a row differs from that, in units of the limits: 0 for the same bytes, at most the threshold where the
+        two are linked, up to `GROUP_SLACK` times as much where others of the group lie between.
     """
 
     kept: Rows

@@ -17,6 +17,8 @@ Measure = Callable[[Rows, Rows], NDArray[np.float32]]
 
 #: Times that what a group's best picture does not hold is tried anew, among itself.
 ROUNDS = 16
+#: Steps between neighbours to a picture that others are measured against first, and how many are at a time.
+LEAD_HOPS, LEAD_TILE = 2, 4096
 #: Rows whose neighbours' neighbours are looked through at a time.
 _TILE = 8192
 
@@ -80,7 +82,48 @@ def same_content(digests: NDArray[np.uint8], rows: Rows, ranks: Rows) -> Rows:
     return best
 
 
-def link(active: NDArray[np.bool_], neighbours: Rows, limit: float, measure: Measure) -> Rows:
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """The best picture near each, each (n,): its row, -1 where nobody looked, and how much it differs."""
+
+    rows: Rows
+    difference: NDArray[np.float32]
+
+    def links(self, active: NDArray[np.bool_], limit: float) -> tuple[Rows, Rows]:
+        """Return both ends of the links between active rows."""
+        one = np.flatnonzero(active & (self.rows >= 0) & active[self.rows] & (self.difference <= limit))
+        return one.astype(np.int32), self.rows[one]
+
+
+def follow(active: NDArray[np.bool_], neighbours: Rows, ranks: Rows, limit: float, measure: Measure) -> Lead:
+    """Measure rows against the best of their neighbours and these' neighbours, as long as half of them are near.
+
+    Where nearly everything is a copy, that is mostly the best of the group, which each has to be measured against
+    anyway: of 50 edits each of 120, 13,104 pairs are measured instead of 18,463. Rows come in no order, so that
+    the first few tell whether it is worth it.
+    """
+    best: Rows = ranks.copy()
+    for _ in range(LEAD_HOPS):
+        before: Rows = best.copy()
+        for place in range(neighbours.shape[1]):
+            one = np.flatnonzero(active & (neighbours[:, place] >= 0))
+            other = neighbours[one, place]
+            np.minimum.at(best, one, before[other])
+            np.minimum.at(best, other, before[one])
+    lead = Lead(np.full(len(active), -1, np.int32), np.zeros(len(active), np.float32))
+    leaders = rows_of(ranks)[best]
+    rows = np.flatnonzero(active & (best < ranks)).astype(np.int32)
+    for tile in tile_rows(len(rows), LEAD_TILE):
+        led = rows[tile]
+        lead.rows[led], lead.difference[led] = leaders[led], measure(leaders[led], led)
+        if np.count_nonzero(lead.difference[led] <= limit) < len(led) / 2:
+            break
+    return lead
+
+
+def link(
+    active: NDArray[np.bool_], neighbours: Rows, linked: tuple[Rows, Rows], limit: float, measure: Measure
+) -> Rows:
     """Return int32 (n,): the component of each row, of those that are active and near.
 
     Neighbours are gone through from the nearest on, and those that are connected already are not looked at again: of a
@@ -92,12 +135,14 @@ def link(active: NDArray[np.bool_], neighbours: Rows, limit: float, measure: Mea
         Rows that take part.
     neighbours : int32 (n, k)
         Rows worth a look, the likest first, -1 where there are none. Those that turn out to differ become -1.
+    linked : (int32 (m,), int32 (m,))
+        Active rows of which it is known that they are near.
     limit : float
         What near pairs differ by at most.
     measure : Measure
     """
     rows = np.arange(len(active), dtype=np.int32)
-    roots = rows
+    roots = components(len(rows), *linked)
     for place in range(neighbours.shape[1]):
         neighbour = neighbours[:, place]
         one = np.flatnonzero(active & (neighbour >= 0) & active[neighbour] & (roots != roots[neighbour])).astype(
@@ -126,9 +171,14 @@ def best_of_each(roots: Rows, ranks: Rows) -> Rows:
     n = len(roots)
     best_rank = np.full(n, n, np.int32)
     np.minimum.at(best_rank, roots, ranks)
-    row_of_rank = np.empty(n, np.int32)
-    row_of_rank[ranks] = np.arange(n, dtype=np.int32)
-    return row_of_rank[best_rank[roots]]
+    return rows_of(ranks)[best_rank[roots]]
+
+
+def rows_of(ranks: Rows) -> Rows:
+    """Return int32 (n,): the row of each rank."""
+    rows = np.empty(len(ranks), np.int32)
+    rows[ranks] = np.arange(len(ranks), dtype=np.int32)
+    return rows
 
 
 def group_rows(
@@ -154,14 +204,18 @@ def group_rows(
     int32 (n,), float32 (n,)
     """
     without_returns(neighbours)
+    lead = follow(active, neighbours, ranks, limits[0], measure)
     kept = np.arange(len(active), dtype=np.int32)
     difference = np.zeros(len(active), np.float32)
     for _ in range(ROUNDS):
         if not active.any():
             break
-        best = best_of_each(link(active, neighbours, limits[0], measure), ranks)
+        linked = lead.links(active, limits[0])
+        best = best_of_each(link(active, neighbours, linked, limits[0], measure), ranks)
         members = np.flatnonzero(best != np.arange(len(best))).astype(np.int32)
-        differs = measure(best[members], members)
+        differs = lead.difference[members]
+        unknown = np.flatnonzero(lead.rows[members] != best[members])
+        differs[unknown] = measure(best[members[unknown]], members[unknown])
         close = differs <= limits[1]
         kept[members[close]], difference[members[close]] = best[members[close]], differs[close]
         active = np.zeros(len(active), bool)

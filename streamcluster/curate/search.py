@@ -32,6 +32,8 @@ PROBES: Final = 3
 MOST_IN_CELL: Final = 8192
 #: Views whose distances to all centres are in memory at a time.
 _TILE: Final = 2048
+#: Products of views and pictures that are in memory at a time: where all look alike, all views meet in one cell.
+_PRODUCTS: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +124,12 @@ def nearest(views: Floats, rows: NDArray[np.int32], cells: Cells, least: float, 
     for cell in np.flatnonzero(np.diff(bounds)):
         asking = order[bounds[cell] : bounds[cell + 1]] // n_probes
         for part, those in _shares(cells, int(cell), rows[asking // n_views]):
-            query = asking[those]
-            alike = queries[query] @ decode(cells.codes[part]).T
-            at, other = _best_of_each(alike, least, n_nearest + 1)
-            found.append((query[at], cells.rows[part][other], alike[at, other]))
+            codes = decode(cells.codes[part])
+            for tile in tile_rows(len(those), max(1, _PRODUCTS // len(codes))):
+                query = asking[those[tile]]
+                alike = queries[query] @ codes.T
+                at, other = _best_of_each(alike, least, n_nearest + 1)
+                found.append((query[at], cells.rows[part][other], alike[at, other]))
     return _merge(found, rows, n_views, n_nearest)
 
 

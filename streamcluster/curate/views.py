@@ -7,6 +7,7 @@ the other, or was put into a border, or has a caption below or above.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -88,8 +89,11 @@ def halved(luma: Floats) -> Floats:
     return means
 
 
+@cache
 def averaging(start: float, stop: float, n_pixels: int, n_out: int) -> Floats:
     """Return float32 (n_out, n_pixels): weights that average the pixels from `start` to `stop`, shares of the side.
+
+    Nobody can write into them, since all who ask for the same get the same.
 
     >>> averaging(0, 1, 4, 2)
     array([[0.5, 0.5, 0. , 0. ],
@@ -99,7 +103,9 @@ def averaging(start: float, stop: float, n_pixels: int, n_out: int) -> Floats:
     pixels = np.arange(n_pixels)
     covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
     weights = np.clip(covered, 0, None)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+    shares = np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+    shares.flags.writeable = False
+    return shares
 
 
 _COSINES: Final = cosines(FREQUENCIES, VIEW_SIDE)

@@ -25,14 +25,17 @@ from streamcluster.store.collection import Collection, CollectionWriter, open_fo
 from streamcluster.store.findings import Findings
 
 #: Number of the way in which near-duplicates are found; another one looks again.
-VERSION: Final = 1
+VERSION: Final = 2
 #: Groups that are listed, and others of each.
 LISTED_GROUPS, LISTED_OTHERS = 10, 10
 
 
 @dataclass(frozen=True, slots=True)
 class DuplicateGroup:
-    """A group: the best picture's path, and others' with how much they differ from it, 10 at most of `size - 1`."""
+    """A group: the best picture's path, and others' with how much they differ from it, 10 at most of `size - 1`.
+
+    Above the threshold are pictures that others of the group link to it: crops of two sides are each near the whole.
+    """
 
     kept: str
     size: int
