@@ -185,23 +185,23 @@ class LabHistogram:
     @property
     def count(self) -> int:
         """Return the number of features."""
-        return self.grid**2 * (int(_bin_table(self.bins).max()) + 1)
+        return self.grid**2 * _count_bins(self.bins)
 
     def rows(self, codes: NDArray[np.intp], side: int) -> Rows:
         """Return float32 (n, count) rows, given the 16-bit colours (n, S·S) of pictures."""
         n = len(codes)
         cells, cell_pixels = _cells(side, self.grid)
-        n_bins = self.count // self.grid**2
+        n_bins = _count_bins(self.bins)
         index = np.take(_bin_table(self.bins), codes, mode="clip")
-        index += cells * n_bins
-        index += np.arange(n)[:, None] * self.count
+        index += cells * np.uint32(n_bins)
+        index += np.arange(n, dtype=np.uint32)[:, None] * np.uint32(self.count)
         shares = np.bincount(index.ravel(), minlength=n * self.count).astype(np.float32).reshape(n, -1, n_bins)
         shares /= cell_pixels[:, None]
         return np.sqrt(shares, out=shares).reshape(n, -1)
 
 
 @cache
-def _bin_table(bins: tuple[int, int, int]) -> NDArray[np.intp]:
+def _bin_table(bins: tuple[int, int, int]) -> NDArray[np.uint32]:
     """Return the bin of each of the 65,536 colours of 5, 6 and 5 bits, counted without those that none falls into.
 
     Looking up 16 bits of a colour costs a sixth of converting 24, and the groups agree with classes as well.
@@ -211,15 +211,20 @@ def _bin_table(bins: tuple[int, int, int]) -> NDArray[np.intp]:
     lab = cv2.cvtColor(rgb[None].astype(np.float32), cv2.COLOR_RGB2Lab)[0]
     low, high = np.transpose(GAMUT)
     intervals = np.clip((lab - low) / (high - low) * bins, 0, np.array(bins) - 1).astype(np.intp)
-    return np.unique(np.ravel_multi_index(tuple(intervals.T), bins), return_inverse=True)[1].astype(np.intp)
+    return np.unique(np.ravel_multi_index(tuple(intervals.T), bins), return_inverse=True)[1].astype(np.uint32)
 
 
 @cache
-def _cells(side: int, grid: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Return the cell of each pixel of a picture, intp (S·S,), and the pixels of each cell, float32 (grid·grid,)."""
+def _count_bins(bins: tuple[int, int, int]) -> int:
+    return int(_bin_table(bins).max()) + 1
+
+
+@cache
+def _cells(side: int, grid: int) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+    """Return the cell of each pixel of a picture, uint32 (S·S,), and the pixels of each cell, float32 (grid·grid,)."""
     along = np.arange(side) * grid // side
     cells = np.add.outer(along * grid, along).ravel()
-    return cells, np.bincount(cells).astype(np.float32)
+    return cells.astype(np.uint32), np.bincount(cells).astype(np.float32)
 
 
 COLOR_HISTOGRAMS: Final = (LabHistogram(4, (3, 8, 8)), LabHistogram(2, (4, 10, 10)))

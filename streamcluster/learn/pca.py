@@ -35,6 +35,8 @@ NO_VALUE = 1e-7
 STRONG = 16
 #: By how much products of components may differ from those of orthonormal ones: by rounding of float32.
 RIGHT_ANGLE = 1e-6
+#: Rows of an eigenproblem whose copy takes little memory.
+SMALL_PROBLEM = 1024
 #: What float32 rounds, a few steps of it.
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
 #: What an eigenproblem of r rows takes, in units of r³ float32 multiplications and additions of a matrix product
@@ -288,13 +290,18 @@ def _leading_eigenvectors(scatter: Array, n: int, noise: float = 0.0) -> tuple[A
 
     Only the lower triangle counts. Eigenvalues that are no more than `noise`, or rounding, become zero. A few are
     found alone (LAPACK's evr); from a quarter on, all at once take no longer (evd): of 1,281, all took 0.28 s, and 256
-    or 400 of them alone 0.24 and 0.31; of 2,401, all took 2.2 s, and 480 or 1,200 alone 1.3 and 3.0.
+    or 400 of them alone 0.24 and 0.31; of 2,401, all took 2.2 s, and 480 or 1,200 alone 1.3 and 3.0. NumPy copies the
+    matrix, and lets other threads work meanwhile, which SciPy 1.17 does not: of 313, two threads found all twice as
+    soon as one, and with SciPy no sooner.
     """
     size = len(scatter)
-    some: dict[str, Any] = {"driver": "evr", "subset_by_index": [size - n, size - 1]}
-    how = some if _is_few(n, size) else {"driver": "evd"}
-    # Seen column by column, as LAPACK wants it, the lower triangle is the upper one: nothing is copied.
-    found, vectors = eigh(scatter.T, lower=False, overwrite_a=True, check_finite=False, **how)
+    if size <= SMALL_PROBLEM and not _is_few(n, size):
+        found, vectors = np.linalg.eigh(scatter)
+    else:
+        some: dict[str, Any] = {"driver": "evr", "subset_by_index": [size - n, size - 1]}
+        how = some if _is_few(n, size) else {"driver": "evd"}
+        # Seen column by column, as LAPACK wants it, the lower triangle is the upper one: nothing is copied.
+        found, vectors = eigh(scatter.T, lower=False, overwrite_a=True, check_finite=False, **how)
     found, vectors = np.maximum(found[: -n - 1 : -1], 0), vectors[:, : -n - 1 : -1]
     found[found <= max(NO_VALUE**2 * found[0], noise)] = 0
     return found, np.ascontiguousarray(vectors.T)
