@@ -47,8 +47,8 @@ class StageLog(Progress):
         log.info("%s: %s%.1f s%s", self._name, done, seconds, rate)
 
     def interject(self, line: str) -> None:
-        """Say something at once, from a signal handler: past the stream, which may be in the middle of a write."""
-        with suppress(OSError):
+        """Say something at once, from a signal handler: past the stream, which may be in a write, or closed already."""
+        with suppress(OSError, ValueError):
             os.write(self._stream.fileno(), f"{line}\n".encode())
 
 

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from streamcluster import cli, config
+from streamcluster.console import StageLog
 from streamcluster.jobs.status import status
 
 
@@ -313,3 +314,12 @@ def test_status_may_look_while_an_ingest_renames_files(store, monkeypatch):
     expected = status(config.StatusSettings(store=str(store)))
     monkeypatch.setattr(os, "walk", walk_that_is_late)
     assert status(config.StatusSettings(store=str(store))) == expected
+
+
+def test_a_signal_after_the_last_line_finds_no_stream_and_says_nothing(tmp_path):
+    stream = open(tmp_path / "stderr", "w", encoding="utf-8")  # noqa: SIM115
+    log = StageLog(stream)
+    log.interject("stopping")
+    stream.close()
+    log.interject("stopping")
+    assert (tmp_path / "stderr").read_text() == "stopping\n"
