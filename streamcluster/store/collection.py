@@ -58,6 +58,8 @@ COMPRESSOR = BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle")
 #: The same, for blocks: zarr's event loop and its copies of 6 MiB were a fifth of the time at the interpreter's lock.
 _CHUNK_CODEC = Blosc(cname="lz4", clevel=5, shuffle=Blosc.NOSHUFFLE)
 
+#: Pictures in groups that are made of columns at a time.
+_MADE_ROWS = 512
 #: What a picture in a group has a column for, plain numbers.
 _NUMBERS = ("size", "mtime_ns", "width", "height", "brightness", "sharpness")
 #: What has a value for each row, by what was looked for.
@@ -291,14 +293,16 @@ class Collection:
             with self._reading_findings():
                 known = describe_rows(found, rows)
             labels, distances = _padded(fit.labels(rows), len(states), -1), _padded(fit.distances(rows), len(states), 0)
-            chosen = np.flatnonzero((states == state) & ((labels >= 0) == grouped))
-            values = {name: columns[name][chosen].tolist() for name in _NUMBERS}
-            values |= {name: list(map(column.__getitem__, chosen.tolist())) for name, column in known.items()}
-            values["row"] = (rows.start + chosen).tolist()
-            values["source"] = [decode_path(str(path)) for path in columns["path"][chosen]]
-            values["digest"] = [digest.tobytes() for digest in columns["digest"][chosen]]
-            values["cluster"], values["distance"] = labels[chosen].tolist(), distances[chosen].tolist()
-            yield from map(GroupedPicture, *(values[name] for name in GroupedPicture.__struct_fields__))
+            wanted = np.flatnonzero((states == state) & ((labels >= 0) == grouped))
+            for tile in tile_rows(len(wanted), _MADE_ROWS):
+                chosen = wanted[tile]
+                values = {name: columns[name][chosen].tolist() for name in _NUMBERS}
+                values |= {name: list(map(column.__getitem__, chosen.tolist())) for name, column in known.items()}
+                values["row"] = (rows.start + chosen).tolist()
+                values["source"] = [decode_path(str(path)) for path in columns["path"][chosen]]
+                values["digest"] = [digest.tobytes() for digest in columns["digest"][chosen]]
+                values["cluster"], values["distance"] = labels[chosen].tolist(), distances[chosen].tolist()
+                yield from map(GroupedPicture, *(values[name] for name in GroupedPicture.__struct_fields__))
 
     @contextmanager
     def _reading_findings(self) -> Iterator[None]:
