@@ -46,7 +46,7 @@ GROUP = {"duplicates/group_0000/small.jpg", "duplicates/group_0000/grey.jpg"}
 
 
 def test_all_are_kept_and_counted_by_default(world):
-    report = world.export(found={"duplicates": "", "junk": ""})
+    report = world.export(found={"duplicates", "junk"})
     check_totals(report)
     assert set(world.files()) == REST | {"cluster_01/small.jpg", "cluster_02/grey.jpg"}
     assert (report.duplicates, report.suspects, report.separated, report.set_aside) == (2, 2, {}, 0)
@@ -55,7 +55,7 @@ def test_all_are_kept_and_counted_by_default(world):
 
 
 def test_separate_puts_the_others_of_a_group_together_and_undo_leaves_nothing(world):
-    report = world.export(duplicates="separate", found={"duplicates": ""})
+    report = world.export(duplicates="separate", found={"duplicates"})
     check_totals(report)
     assert (report.grouped, report.duplicates, report.separated) == (5, 2, {"duplicates": 2})
     assert set(world.files()) == REST | GROUP
@@ -66,7 +66,7 @@ def test_separate_puts_the_others_of_a_group_together_and_undo_leaves_nothing(wo
 
 
 def test_keep_best_leaves_the_others_out_and_lists_them_where_they_are(world):
-    report = world.export(duplicates="keep-best", found={"duplicates": ""})
+    report = world.export(duplicates="keep-best", found={"duplicates"})
     check_totals(report)
     assert (report.pictures, report.grouped, report.duplicates) == (5, 3, 2)
     assert report.reasons == {LEFT_OUT: 2}
@@ -81,7 +81,7 @@ def test_keep_best_leaves_the_others_out_and_lists_them_where_they_are(world):
 
 
 def test_suspects_lie_together_and_near_duplicates_win(world):
-    report = world.export(junk="separate", found={"junk": ""})
+    report = world.export(junk="separate", found={"junk"})
     assert report.separated == {"suspects": 2}
     assert {name for name in world.files() if name.startswith("suspects")} == {"suspects/grey.jpg", "suspects/meme.jpg"}
     both = world.export(junk="separate", duplicates="separate")
@@ -138,7 +138,7 @@ def test_restoring_does_not_bring_what_is_left_out_for_a_better_one(world):
 def test_a_group_without_its_best_is_no_group(world):
     world.export(duplicates="keep-best")
     world.remove(world.src / "best.jpg")
-    report = world.ingest().export(duplicates="keep-best", found={"duplicates": ""})
+    report = world.ingest().export(duplicates="keep-best", found={"duplicates"})
     assert (report.duplicates, report.grouped, report.reasons) == (0, 4, {})
     assert {row["duplicate_group"] for row in world.table().values()} == {""}
     assert not (world.dest / "duplicates.csv").exists()

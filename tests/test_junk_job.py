@@ -104,6 +104,18 @@ def test_it_is_up_to_date_until_fit_marks_or_pictures_change(store):
     assert not look(store).up_to_date
 
 
+def test_marks_that_were_taken_back_leave_nothing_to_do(store):
+    def outdated():
+        return sc.status(sc.StatusSettings(store=str(store))).outdated
+
+    look(store)
+    mark(store, junk=["00.png"])
+    assert outdated() == {"junk": "marks changed since"}
+    mark(store, forget=["00.png"])
+    assert look(store).up_to_date
+    assert outdated() == {}
+
+
 def test_pictures_that_wait_for_fit_have_no_score(store):
     Pictures(store.parent / "in").write("new.png", 999)
     sc.ingest(sc.IngestSettings(sources=(str(store.parent / "in"),), store=str(store)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from streamcluster.config import ExportSettings
-from streamcluster.jobs.export import NOTHING_FOUND, export, export_pictures
+from streamcluster.jobs.export import export, export_pictures
 from streamcluster.runtime.execution import Executor
 from streamcluster.runtime.progress import Progress
 
@@ -83,9 +83,7 @@ class World:
             self.wanted.append(replace(picture, kept=kept, junk_score=score, suspect=score > 0.5))
         return self
 
-    def export(
-        self, progress=None, dest=None, ungrouped=0, rejected=0, waiting=(), replaced=(), found=NOTHING_FOUND, **options
-    ):
+    def export(self, progress=None, dest=None, ungrouped=0, rejected=0, waiting=(), replaced=(), found=(), **options):
         options = self.options | options
         chosen = ExportSettings(store=str(self.store), dest=str(dest or self.dest), workers=2, **options)
         if chosen.undo:

@@ -219,9 +219,17 @@ def _refined(a: Floats, b: Floats, numbers: Floats, n_steps: int) -> Floats:
 def _slopes(warped: Floats, numbers: Floats) -> tuple[Floats, Floats]:
     """Return the derivatives of a's content, down and across, at b's pixels."""
     half = np.float32(warped.shape[1] / 4)
-    down, across = np.zeros_like(warped), np.zeros_like(warped)
-    down[:, 1:-1] = (warped[:, 2:] - warped[:, :-2]) * (half / numbers[:, 2, None, None])
-    across[:, :, 1:-1] = (warped[:, :, 2:] - warped[:, :, :-2]) * (half / numbers[:, 0, None, None])
+    down, across = _steps(warped)
+    down *= half / numbers[:, 2, None, None]
+    across *= half / numbers[:, 0, None, None]
+    return down, across
+
+
+def _steps(luma: Floats) -> tuple[Floats, Floats]:
+    """Return by how much luma changes over two pixels, down and across; 0 along the edges."""
+    down, across = np.zeros_like(luma), np.zeros_like(luma)
+    np.subtract(luma[:, 2:], luma[:, :-2], out=down[:, 1:-1])
+    np.subtract(luma[:, :, 2:], luma[:, :, :-2], out=across[:, :, 1:-1])
     return down, across
 
 
@@ -367,8 +375,8 @@ def _motion(a: Floats, b: Floats, inside: Floats) -> Floats:
     counts as far as it is more than what it leaves.
     """
     inside = _eroded(inside)
-    slopes = _slopes_at(a + b)
-    tensor, towards, energy = _block_equations(slopes[1] / 2, slopes[0] / 2, b - a, inside)
+    down, across = (steps / 4 for steps in _steps(a + b))  # half of the sum, over two pixels
+    tensor, towards, energy = _block_equations(across, down, b - a, inside)
     textured = tensor[:, 0, 0] + tensor[:, 1, 1]
     share = _pooled(inside, BLOCKS).reshape(len(a), -1)
     found = []
@@ -389,14 +397,6 @@ def _eroded(inside: Floats) -> Floats:
     across = inside[:, :, : -2 * m] * inside[:, :, 2 * m :]
     np.multiply(across[:, : -2 * m], across[:, 2 * m :], out=eroded[:, m:-m, m:-m])
     return eroded
-
-
-def _slopes_at(luma: Floats) -> tuple[Floats, Floats]:
-    """Return the derivatives down and across, a pixel."""
-    down, across = np.zeros_like(luma), np.zeros_like(luma)
-    np.subtract(luma[:, 2:], luma[:, :-2], out=down[:, 1:-1])
-    np.subtract(luma[:, :, 2:], luma[:, :, :-2], out=across[:, :, 1:-1])
-    return down / 2, across / 2
 
 
 def _block_equations(across: Floats, down: Floats, misfit: Floats, inside: Floats) -> tuple[Floats, Floats, Floats]:

@@ -426,7 +426,7 @@ class Ledger(ScratchDatabase):
             placed = None if file is None else Placed(was, os.path.dirname(_path(file)), was_mode, place)
             action = decide(wanted, placed, restore=restore)
             if folder is None:
-                yield _planned(source, True, action, row, file, None if place == "missing" else place)
+                yield _planned(source, True, action, row, file, place, gone=LEFT_OUT)
                 continue
             if action in PHASES and folder not in folders:
                 self._check_folder(folder)
@@ -580,11 +580,11 @@ class Ledger(ScratchDatabase):
 
 
 def _planned(
-    source: bytes, wanted: bool, action: Action, row: int, target: bytes, place: str | None
+    source: bytes, wanted: bool, action: Action, row: int, target: bytes, place: str | None, gone: str = DELETED
 ) -> tuple[object, ...]:
-    """Return a row of the plan, without its number."""
+    """Return a row of the plan, without its number; `gone` is why a wanted picture has no file that was edited."""
     lies = wanted and (action not in ("leave", "remove") or place == "theirs")
-    reason = {"edited": EDITED, "missing": DELETED}.get(place or "", LEFT_OUT) if wanted and not lies else None
+    reason = None if lies or not wanted else EDITED if place == "edited" else gone
     return source, wanted, action, PHASES.get(action), row, target, action not in PHASES, lies, reason
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -53,8 +53,6 @@ _TABLES = {"table": look.TABLE, "left_out": look.LEFT_OUT_TABLE}
 UNGROUPED = "not yet grouped by a fit"
 TAKEN_BACK = "taken back"
 IN_HANDS = "moved or touched by a person"
-
-NOTHING_FOUND: Mapping[Kind, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +151,8 @@ def export(
             replaced=collection.replaced_pictures() if ungrouped else (),
             ungrouped=ungrouped,
             rejected=counts.rejected,
-            found=collection.outdated(),
+            found=collection.pointer.findings,
+            outdated=collection.outdated(),
         )
 
 
@@ -185,7 +184,8 @@ def export_pictures(
     replaced: Iterable[GroupedPicture] = (),
     ungrouped: int = 0,
     rejected: int = 0,
-    found: Mapping[Kind, str] = NOTHING_FOUND,
+    found: Container[str] = (),
+    outdated: Mapping[str, str] | None = None,
 ) -> ExportReport:
     """Bring a destination's folders up to date with `pictures`.
 
@@ -201,8 +201,10 @@ def export_pictures(
         Those of the `ungrouped` that may have changed since the fit, and what it put into groups and was replaced.
     ungrouped, rejected : int
         Pictures of the store that are not among `pictures`, for the report.
-    found : mapping
-        Kinds of what was looked for in the store to what happened since, for the report.
+    found : container of str
+        Kinds of what was looked for in the store, for the report.
+    outdated : mapping, optional
+        What happened since to some of these kinds, for the report.
     """
     dest = os.path.abspath(settings.dest)
     with Ledger() as ledger:
@@ -215,7 +217,7 @@ def export_pictures(
         else:
             look.check_dest(dest, os.path.abspath(store), sources)
             _work_in(dest, settings, ledger, executor, progress)
-        return _report(dest, settings, ledger, ungrouped, rejected, found)
+        return _report(dest, settings, ledger, ungrouped, rejected, found, outdated)
 
 
 def undo_exports(settings: ExportSettings, executor: Executor, progress: Progress) -> ExportReport:
@@ -492,7 +494,8 @@ def _report(
     ledger: Ledger,
     ungrouped: int,
     rejected: int,
-    found: Mapping[Kind, str] = NOTHING_FOUND,
+    found: Container[str] = (),
+    outdated: Mapping[str, str] | None = None,
 ) -> ExportReport:
     tally = ledger.tally(planned=settings.dry_run)
     grouped = tally.wanted if settings.manifest_only else tally.lying
@@ -518,7 +521,7 @@ def _report(
         duplicates=tally.duplicates if "duplicates" in found else None,
         suspects=tally.suspects if "junk" in found else None,
         separated=tally.separated,
-        outdated={kind: since for kind, since in found.items() if since},
+        outdated=dict(outdated or {}),
         peak_bytes=peak_bytes(),
     )
 

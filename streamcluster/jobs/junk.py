@@ -151,7 +151,7 @@ def junk(settings: JunkSettings, *, executor: Executor | None = None, progress: 
         if found is None or not known:
             arrays, more = _Scoring(settings, collection, fit, marked, live, wanted, labels, progress).run(executor)
             collection.publish_findings("junk", arrays, attributes | more)
-        elif found.attributes["threshold"] != threshold:
+        elif any(found.attributes.get(name) != value for name, value in attributes.items()):
             arrays = {name: found.array(name) for name in ("score", "cluster_score", "flags")}
             collection.publish_findings("junk", arrays, found.attributes | attributes)
         return _report(collection, collection.findings("junk"), live, wanted, labels, up_to_date=known)

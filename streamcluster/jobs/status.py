@@ -118,7 +118,7 @@ def status(settings: StatusSettings, *, progress: Progress | None = None) -> Sta
         embeddings=[_describe_embeddings(collection, found) for found in collection.all_embeddings()],
         near_duplicates=_count_duplicates(collection.findings("duplicates")),
         suspects=_count_suspects(collection.findings("junk")),
-        outdated={kind: since for kind, since in collection.outdated().items() if since},
+        outdated=collection.outdated(),
         junk_marks=marks.count(junk=True),
         keep_marks=marks.count(junk=False),
         pixel_bytes=_folder_bytes(os.path.join(collection.root, "pixels")),

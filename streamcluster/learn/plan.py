@@ -118,11 +118,12 @@ def _drafts(work: Work, room: int, workers: int) -> Iterator[Plan]:
         least = 1 if learner == "covariance" else n_components
         rows = [work.batch_rows] if work.batch_rows else [default >> n for n in range(default.bit_length() - 1)]
         for pca_rows in rows:
+            taken = min(max(pca_rows, least), work.n_live)
             yield Plan(
                 learner=learner,
                 n_components=n_components,
-                pca_rows=min(max(pca_rows, least), work.n_live),
-                pca_streams=_pca_streams(work, n_components, pca_rows),
+                pca_rows=taken,
+                pca_streams=_pca_streams(work, n_components, taken),
                 kmeans_rows=work.batch_rows or BATCH_ROWS,
                 shuffle_rows=min(SHUFFLE_ROWS, SHUFFLE_BYTES // (4 * work.n_features), work.n_live),
                 sample_rows=_sample_rows(work),

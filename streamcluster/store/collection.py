@@ -261,15 +261,16 @@ class Collection:
         name = self.pointer.findings.get(kind)
         return None if name is None else Findings(open_subgroup(self._group, f"{kind}/{name}"))
 
-    def outdated(self) -> dict[Kind, str]:
-        """Return what happened since near-duplicates and junk were looked for, of each that was; "" if nothing."""
-        live, told = self.live_rows(), dict[Kind, str]()
+    def outdated(self) -> dict[str, str]:
+        """Return what happened since near-duplicates and junk were looked for, of each that is older than the store."""
+        live, told = self.live_rows(), dict[str, str]()
         for kind, array in _OF_ROWS.items():
             if (found := self.findings(kind)) is None:
                 continue
             new = int(np.count_nonzero(live[found.count(array) :]))
             marked = kind == "junk" and found.attributes.get("marks") != self.pointer.findings.get("marks")
-            told[kind] = f"{count(new, 'picture')} came since" if new else "marks changed since" if marked else ""
+            if new or marked:
+                told[kind] = f"{count(new, 'picture')} came since" if new else "marks changed since"
         return told
 
     def grouped_pictures(self) -> Iterator[GroupedPicture]:
