@@ -15,13 +15,25 @@ lowest fifth, and of what is below its highest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamcluster.curate.views import VIEW_SIDE, VIEWS, Floats, averaging, describe, halved
+from streamcluster.curate.views import (
+    CAPTION,
+    MIDDLE,
+    SIDE,
+    VIEW_SIDE,
+    VIEWS,
+    Floats,
+    averaging,
+    describe,
+    halved,
+)
+from streamcluster.runtime.blocks import tile_rows
 
 #: A pair whose measures all reach these limits differs by 1. Measured, see docs/benchmarks.md.
 STRUCTURE_LIMIT: Final = 0.15
@@ -39,6 +51,8 @@ FAR: Final = np.float32(100.0)
 COARSE_STEPS, FINE_STEPS = 6, 4
 #: 1 minus the correlation at 16 pixels from which on a pair is not looked at closer.
 HOPELESS: Final = 0.25
+#: Pairs that are looked at closer at a time: arrays of their pixels fit a processor's cache.
+TILE_PAIRS: Final = 32
 
 #: Blocks of a picture each way, for `structure`.
 BLOCKS: Final = 8
@@ -53,8 +67,6 @@ MOTION_MARGIN: Final = 2
 LEAST_BLOCKS: Final = 2.0
 #: Steps of chroma that no linear function of the luma explains, halved, from which on a picture is coloured.
 COLOURED: Final = 2.0
-#: Share of the height that a caption may take.
-CAPTION: Final = 0.2
 #: Values near white may have been cut off there.
 WHITE: Final = 250.0
 #: From here on one of the colours may be cut off.
@@ -65,11 +77,13 @@ BRIGHT: Final = 215.0
 class Placement:
     """How pictures lie in others: x of the one, in -1 to 1, is at `scale_x * x + shift_x` of the other.
 
-    Each is float32 (n,). `mirrored`, bool (n,), says that the other has to be mirrored first.
+    Each is float32 (n,). `mirrored`, bool (n,), says that the other has to be mirrored first; `middle` that they are
+    alike apart from an upper or a lower edge.
     """
 
     numbers: Floats
     mirrored: NDArray[np.bool_]
+    middle: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +108,11 @@ class Differences:
 
 
 def differences(
-    a: NDArray[np.uint8], b: NDArray[np.uint8], a_chroma: NDArray[np.int8], b_chroma: NDArray[np.int8]
+    a: NDArray[np.uint8],
+    b: NDArray[np.uint8],
+    a_chroma: NDArray[np.int8],
+    b_chroma: NDArray[np.int8],
+    enough: float = float(FAR),
 ) -> Differences:
     """Compare n pairs of pictures.
 
@@ -104,26 +122,44 @@ def differences(
         Luma, as `luma_of` gives it.
     a_chroma, b_chroma : int8 (n, 2, 16, 16)
         As `chroma_of` gives it.
+    enough : float
+        A pair that differs by more in the large, which is soon measured, is not looked at closer.
     """
-    one, other = a.astype(np.float32), b.astype(np.float32)
-    half = halved(one), halved(other)
+    half = halved(a.astype(np.float32)), halved(b.astype(np.float32))
     placed = first_placement(*half)
     quarter = _mirrored_where(halved(half[0]), placed.mirrored), halved(half[1])
-    found = _refined(*quarter, placed.numbers, COARSE_STEPS)
+    found = _refined(*quarter, placed.numbers, placed.middle, COARSE_STEPS)
     near = np.flatnonzero(_coarse_correlation(*quarter, found) > 1 - HOPELESS)
-    mirrored = placed.mirrored[near]
-    one, other = _mirrored_where(one[near], mirrored), other[near]
-    numbers = _refined(_mirrored_where(half[0][near], mirrored), half[1][near], found[near], FINE_STEPS)
-    chroma = _mirrored_where(a_chroma[near].astype(np.float32), mirrored), b_chroma[near].astype(np.float32)
-    colour = _colour(*chroma, quarter[0][near], quarter[1][near], numbers)
-    measures = (*_measure(one, other, numbers), _frame(numbers), colour / np.float32(COLOUR_LIMIT))
-    return Differences(*(_spread(values, near, len(a)) for values in measures))
+    measures = np.full((len(fields(Differences)), len(a)), FAR, np.float32)
+    for tile in tile_rows(len(near), TILE_PAIRS):
+        rows = near[tile]
+        luma = _mirrored_where(a[rows].astype(np.float32), placed.mirrored[rows]), b[rows].astype(np.float32)
+        chroma = _mirrored_where(a_chroma[rows].astype(np.float32), placed.mirrored[rows]), b_chroma[rows]
+        measures[:, rows] = _look_closer(*luma, *chroma, found[rows], placed.middle[rows], enough)
+    return Differences(*measures)
 
 
-def _spread(values: Floats, rows: NDArray[np.intp], n: int) -> Floats:
-    whole = np.full(n, FAR, np.float32)
-    whole[rows] = values
-    return whole
+def _look_closer(
+    a: Floats,
+    b: Floats,
+    a_chroma: Floats,
+    b_chroma: Floats,
+    numbers: Floats,
+    middle: NDArray[np.bool_],
+    enough: float,
+) -> Floats:
+    """Return the measures of pairs in the order of `Differences`, float32 (6, n), from a rough placement."""
+    half = halved(a), halved(b)
+    numbers = _refined(*half, numbers, middle, FINE_STEPS)
+    frame, colour = _frame(numbers), _colour(a_chroma, b_chroma, halved(half[0]), halved(half[1]), numbers)
+    inside = _inside(numbers, SIDE)
+    one, other = _exposed_alike(_warped(a, numbers), b, inside)
+    shape, spot = _shape_and_spot(one, other, inside)
+    structure, motion = np.full((2, len(a)), FAR)
+    close = np.flatnonzero(np.maximum.reduce([colour, shape, spot]) <= enough)
+    one, other, inside = _softened(one[close]), _softened(other[close]), inside[close]
+    structure[close], motion[close] = _structure(one, other, inside), _motion(one, other, inside)
+    return np.stack([structure, shape, spot, motion, frame, colour])
 
 
 def _mirrored_where(pictures: Floats, mirrored: NDArray[np.bool_]) -> Floats:
@@ -145,8 +181,8 @@ def _placements() -> tuple[Floats, NDArray[np.bool_]]:
     mirrored_around = around * (1, -1, 1, 1)
     n = len(VIEWS)
     return (
-        np.concatenate([inside, inside, around, mirrored_around]).astype(np.float32),
-        np.repeat([False, True, False, True], n),
+        np.concatenate([inside, inside, around, mirrored_around, inside[:1], inside[:1]]).astype(np.float32),
+        np.repeat([False, True, False, True, False, True], [n, n, n, n, 1, 1]),
     )
 
 
@@ -156,9 +192,12 @@ _NUMBERS, _MIRRORED = _placements()
 def first_placement(a: Floats, b: Floats) -> Placement:
     """Return how each of b lies in its a, by the two views that look most alike."""
     of_a, of_b = describe(a), describe(b)
-    alike = np.concatenate([_products(of_a, of_b[:, 0]), _products(of_b, of_a[:, 0])], axis=1)
+    middle_a, middle_b = describe(a, MIDDLE), describe(b, MIDDLE)
+    alike = np.concatenate(
+        [_products(of_a, of_b[:, 0]), _products(of_b, of_a[:, 0]), _products(middle_a, middle_b[:, 0])], axis=1
+    )
     best = alike.argmax(axis=1)
-    return Placement(_NUMBERS[best], _MIRRORED[best])
+    return Placement(_NUMBERS[best], _MIRRORED[best], best >= len(_NUMBERS) - 2)
 
 
 def _products(views: Floats, whole: Floats) -> Floats:
@@ -166,63 +205,96 @@ def _products(views: Floats, whole: Floats) -> Floats:
     return products
 
 
-def _warping(scale: Floats, shift: Floats, side: int) -> tuple[Floats, Floats]:
-    """Return linear interpolation along an axis as matrices, float32 (n, side, side), and where it is inside."""
-    places = (np.arange(side, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / side) - 1
-    at = scale[:, None] * places + shift[:, None]
+@cache
+def _places(side: int) -> Floats:
+    """Return float32 (side,): where pixels are, from -1 to 1."""
+    return (np.arange(side, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / side) - 1
+
+
+def _interpolating(scale: Floats, shift: Floats, side: int) -> Floats:
+    """Return linear interpolation along an axis as matrices, float32 (n, side, side)."""
+    at = scale[:, None] * _places(side) + shift[:, None]
     pixels = np.clip((at + 1) * np.float32(side / 2) - np.float32(0.5), 0, side - 1)
-    weights = np.maximum(0, 1 - np.abs(pixels[:, :, None] - np.arange(side, dtype=np.float32)))
-    inner = np.float32(1 - 2 / side)  # the outermost pixels may be half of a border
-    return weights, ((np.abs(at) <= inner) & (np.abs(places) <= inner)).astype(np.float32)
+    weights: Floats = pixels[:, :, None] - np.arange(side, dtype=np.float32)
+    np.abs(weights, out=weights)
+    np.subtract(1, weights, out=weights)
+    np.maximum(weights, 0, out=weights)
+    return weights
 
 
-def _warped(pictures: Floats, numbers: Floats) -> tuple[Floats, Floats]:
-    """Return a's content at b's pixels, float32 (n, S, S), and 1 where there is any."""
-    side = pictures.shape[-1]
-    across, inside_x = _warping(numbers[:, 0], numbers[:, 1], side)
-    down, inside_y = _warping(numbers[:, 2], numbers[:, 3], side)
-    return down @ pictures @ across.transpose(0, 2, 1), inside_y[:, :, None] * inside_x[:, None, :]
+def _warped(pictures: Floats, numbers: Floats) -> Floats:
+    """Return a's content at b's pixels, float32 (..., n, S, S)."""
+    across, down = (_interpolating(numbers[:, i], numbers[:, i + 1], pictures.shape[-1]) for i in (0, 2))
+    warped: Floats = down @ pictures @ across.transpose(0, 2, 1)
+    return warped
 
 
-def _refined(a: Floats, b: Floats, numbers: Floats, n_steps: int) -> Floats:
+def _inside(numbers: Floats, side: int) -> Floats:
+    """Return float32 (n, side, side): 1 where both have content, but for outermost pixels, which borders may share."""
+    inner, places = np.float32(1 - 2 / side), _places(side)
+    at_x, at_y = (numbers[:, i, None] * places + numbers[:, i + 1, None] for i in (0, 2))
+    across, down = (((np.abs(at) <= inner) & (np.abs(places) <= inner)).astype(np.float32) for at in (at_x, at_y))
+    inside: Floats = down[:, :, None] * across[:, None, :]
+    return inside
+
+
+def _refined(a: Floats, b: Floats, numbers: Floats, middle: NDArray[np.bool_], n_steps: int) -> Floats:
     """Return placements that fit better: Gauss-Newton steps (Lucas and Kanade, 1981) on scales, shifts, gain and bias.
 
-    What fits badly, such as a caption, has little weight (Geman-McClure).
+    What fits badly has little weight, and of pictures that are alike in the `middle` only that counts.
     """
     n, side = len(a), a.shape[1]
-    if n == 0:
-        return numbers
-    places = (np.arange(side, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / side) - 1
-    found = numbers.copy()
-    jacobian = np.empty((n, 6, side, side), np.float32)
-    gain, bias = None, None
-    for _ in range(n_steps):
-        warped, weights = _warped(a, found)
-        if gain is not None:
-            misfit = np.abs(b - gain * warped - bias)
-            usual = (_total(misfit) * np.float32(2 / side**2) + 1)[:, None, None]
-            weights = weights / np.square(1 + np.square(misfit / usual))
+    places, found = _places(side), numbers.copy()
+    terms = np.zeros((n, 7, side, side), np.float32)  # derivatives by the six numbers, then what is to be explained
+    terms[:, 5] = 1
+    counted = np.where(middle[:, None], _bands(side).min(axis=0), np.float32(1))[:, :, None]
+    gain, bias = np.ones((n, 1, 1), np.float32), np.zeros((n, 1, 1), np.float32)
+    for step in range(n_steps):
+        warped, weights = _warped(a, found), _inside(found, side) * counted
+        if step > 0:
+            misfit = np.abs(_left(warped, b, gain, bias))
+            weights = _trusted(weights, misfit, _total(misfit) * np.float32(2 / side**2) + 1)
         gain, bias = _regression(warped, b, weights)
-        slope_y, slope_x = _slopes(warped, found)
-        np.multiply(slope_x, gain, out=jacobian[:, 1])
-        np.multiply(jacobian[:, 1], places, out=jacobian[:, 0])
-        np.multiply(slope_y, gain, out=jacobian[:, 3])
-        np.multiply(jacobian[:, 3], places[:, None], out=jacobian[:, 2])
-        jacobian[:, 4], jacobian[:, 5] = warped, 1
-        step = _solved(jacobian.reshape(n, 6, -1), weights.reshape(n, -1), (b - gain * warped - bias).reshape(n, -1))
-        found += np.clip(step[:, :4], -0.08, 0.08)
+        per_step = np.float32(side / 4) * gain
+        np.subtract(warped[:, :, 2:], warped[:, :, :-2], out=terms[:, 1, :, 1:-1])
+        np.subtract(warped[:, 2:], warped[:, :-2], out=terms[:, 3, 1:-1])
+        terms[:, 1] *= per_step / found[:, 0, None, None]
+        terms[:, 3] *= per_step / found[:, 2, None, None]
+        np.multiply(terms[:, 1], places, out=terms[:, 0])
+        np.multiply(terms[:, 3], places[:, None], out=terms[:, 2])
+        terms[:, 4], terms[:, 6] = warped, _left(warped, b, gain, bias)
+        better = _solved(terms.reshape(n, 7, side**2), weights.reshape(n, side**2))
+        found += np.clip(better[:, :4], -0.08, 0.08)
         found[:, 0::2] = np.clip(found[:, 0::2], 0.6, 1.65)
         found[:, 1::2] = np.clip(found[:, 1::2], -0.45, 0.45)
     return found
 
 
-def _slopes(warped: Floats, numbers: Floats) -> tuple[Floats, Floats]:
-    """Return the derivatives of a's content, down and across, at b's pixels."""
-    half = np.float32(warped.shape[1] / 4)
-    down, across = _steps(warped)
-    down *= half / numbers[:, 2, None, None]
-    across *= half / numbers[:, 0, None, None]
-    return down, across
+def _solved(terms: Floats, weights: Floats) -> Floats:
+    """Return float32 (n, k): how much of each of k terms (n, k + 1, m) explains the last one best."""
+    products = (terms[:, :-1] * weights[:, None]) @ terms.transpose(0, 2, 1)
+    normal, right = products[:, :, :-1], products[:, :, -1:]
+    diagonal = np.einsum("nii->ni", normal)
+    diagonal += diagonal.mean(axis=1, keepdims=True) * np.float32(1e-3) + np.float32(1e-3)
+    solved: Floats = np.linalg.solve(normal, right)[:, :, 0]
+    return solved
+
+
+def _left(one: Floats, other: Floats, gain: Floats, bias: Floats) -> Floats:
+    """Return what gain and bias, each (n, 1, 1), leave unexplained of `other`."""
+    left = gain * one
+    np.subtract(other, left, out=left)
+    left -= bias
+    return left
+
+
+def _trusted(weights: Floats, misfit: Floats, usual: Floats) -> Floats:
+    """Return smaller weights for pixels that misfit by more than is usual, float32 (n,): those of Geman and McClure."""
+    doubt = misfit / usual[:, None, None]
+    np.square(doubt, out=doubt)
+    doubt += 1
+    np.square(doubt, out=doubt)
+    return np.divide(weights, doubt, out=doubt)
 
 
 def _steps(luma: Floats) -> tuple[Floats, Floats]:
@@ -233,20 +305,12 @@ def _steps(luma: Floats) -> tuple[Floats, Floats]:
     return down, across
 
 
-def _solved(jacobian: Floats, weights: Floats, misfit: Floats) -> Floats:
-    weighted = jacobian * weights[:, None]
-    normal = weighted @ jacobian.transpose(0, 2, 1)
-    damping = normal[:, range(4), range(4)].mean(axis=1) * np.float32(1e-3) + np.float32(1e-3)
-    normal[:, range(6), range(6)] += damping[:, None]
-    step: Floats = np.linalg.solve(normal, weighted @ misfit[:, :, None])[:, :, 0]
-    return step
-
-
 def _regression(one: Floats, other: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Return gain and bias, each (n, 1, 1), by which `other` is best explained from `one`."""
     total = np.maximum(_total(weights), np.float32(1e-6))
     mean_one, mean_other = _total(weights, one) / total, _total(weights, other) / total
-    centred = weights * (one - mean_one[:, None, None])
+    centred = one - mean_one[:, None, None]
+    centred *= weights
     gain = _total(centred, other) / np.maximum(_total(centred, one), np.float32(1e-3))
     gain = np.clip(gain, np.float32(0.1), np.float32(10))
     return gain[:, None, None], (mean_other - gain * mean_one)[:, None, None]
@@ -268,37 +332,29 @@ def _bands(side: int) -> NDArray[np.float32]:
 
 
 def _coarse_correlation(a: Floats, b: Floats, numbers: Floats) -> Floats:
-    warped, inside = _warped(a, numbers)
-    bands = _bands(a.shape[1])
+    warped, inside, bands = _warped(a, numbers), _inside(numbers, a.shape[1]), _bands(a.shape[1])
     result: Floats = np.maximum.reduce([_correlations(warped, b, inside * band[:, None]) for band in bands])
     return result
 
 
-def _measure(a: Floats, b: Floats, numbers: Floats) -> tuple[Floats, ...]:
-    """Return `structure`, `shape`, `spot` and `motion`."""
-    warped, inside = _warped(a, numbers)
-    one, other = _exposed_alike(warped, b, inside)
-    shape, spot = _shape_and_spot(one, other, inside)
-    one, other = _softened(one), _softened(other)
-    measures = 1 - _structure(one, other, inside), shape, spot, _motion(one, other, inside)
-    limits = STRUCTURE_LIMIT, SHAPE_LIMIT, SPOT_LIMIT, MOTION_LIMIT
-    return tuple(measure / np.float32(limit) for measure, limit in zip(measures, limits, strict=True))
-
-
 def _exposed_alike(a: Floats, b: Floats, inside: Floats) -> tuple[Floats, Floats]:
     """Return a with b's exposure, and both cut off where either picture was: brighter than white is white."""
-    weights = inside * ((a < WHITE) & (b < WHITE))
-    gain, bias = _regression(a, b, weights)
-    misfit = np.abs(b - gain * a - bias)
+    weights = inside * (np.maximum(a, b) < WHITE)
+    gain, bias = _regression(a, b, weights * _bands(SIDE).min(axis=0)[:, None])
+    misfit = np.abs(_left(a, b, gain, bias))
     usual = 2 * _total(misfit, weights) / np.maximum(_total(weights), 1) + 1
-    gain, bias = _regression(a, b, weights / np.square(1 + np.square(misfit / usual[:, None, None])))
-    return np.minimum(gain * a + bias, 255), np.minimum(b, gain * 255 + bias)
+    gain, bias = _regression(a, b, _trusted(weights, misfit, usual))
+    exposed = gain * a
+    exposed += bias
+    return np.minimum(exposed, 255, out=exposed), np.minimum(b, gain * 255 + bias)
 
 
 def _softened(luma: Floats) -> Floats:
     """Return pictures averaged over 2 by 2 pixels, which evens out how sharp two of different sizes are."""
-    soft = luma.copy()
-    soft[:, :-1, :-1] = (luma[:, :-1, :-1] + luma[:, 1:, :-1] + luma[:, :-1, 1:] + luma[:, 1:, 1:]) * np.float32(0.25)
+    soft, rows = luma.copy(), luma[:, :-1] + luma[:, 1:]
+    inner = soft[:, :-1, :-1]
+    np.add(rows[:, :, :-1], rows[:, :, 1:], out=inner)
+    inner *= np.float32(0.25)
     return soft
 
 
@@ -317,7 +373,7 @@ def _total(*factors: Floats) -> Floats:
 
 
 def _structure(a: Floats, b: Floats, inside: Floats) -> Floats:
-    """Return float32 (n,): the mean correlation of blocks, each counted as far as it has a structure."""
+    """Return 1 minus the mean correlation of blocks that have a structure, in its limit's units."""
     share = np.maximum(_pooled(inside, BLOCKS), np.float32(1e-6))
     a, b = a * inside, b * inside
     mean_a, mean_b = _pooled(a, BLOCKS) / share, _pooled(b, BLOCKS) / share
@@ -333,25 +389,27 @@ def _structure(a: Floats, b: Floats, inside: Floats) -> Floats:
         weight = _total(counted)
         mean = _total(alike, counted) / np.maximum(weight, np.float32(1e-6))
         found.append(np.where(weight >= LEAST_BLOCKS, mean, 0))
-    result: Floats = np.maximum.reduce(found).astype(np.float32)
+    result: Floats = (1 - np.maximum.reduce(found).astype(np.float32)) / np.float32(STRUCTURE_LIMIT)
     return result
 
 
 def _shape_and_spot(a: Floats, b: Floats, inside: Floats) -> tuple[Floats, Floats]:
+    """Return what pictures differ by after averaging, as a whole and where most, each in its limit's units."""
     share = _pooled(inside, VIEW_SIDE)
     counts = (share >= 0.5).astype(np.float32)
     safe = np.maximum(share, np.float32(1e-6))
-    coarse_a, coarse_b = _pooled(a * inside, VIEW_SIDE) / safe, _pooled(b * inside, VIEW_SIDE) / safe
+    own = b * inside
+    coarse_a, coarse_b = _pooled(a * inside, VIEW_SIDE) / safe, _pooled(own, VIEW_SIDE) / safe
     total = np.maximum(_total(inside), 1)
-    centred = b - (_total(inside, b) / total)[:, None, None]
-    spread = np.sqrt(_total(inside, centred, centred) / total)
+    own -= (_total(own) / total)[:, None, None] * inside
+    spread = np.sqrt(_total(own, own) / total)
     misfit = np.abs(coarse_a - coarse_b) / np.maximum(spread, np.float32(1))[:, None, None]
     shapes, spots = [], []
     for band in _bands(VIEW_SIDE):
         weights = counts * band[:, None]
         shapes.append(1 - _correlations(coarse_a, coarse_b, weights))
         spots.append((misfit * weights).max(axis=(1, 2)))
-    return np.minimum.reduce(shapes), np.minimum.reduce(spots)
+    return np.minimum.reduce(shapes) / np.float32(SHAPE_LIMIT), np.minimum.reduce(spots) / np.float32(SPOT_LIMIT)
 
 
 def _motion_design() -> Floats:
@@ -365,28 +423,25 @@ def _motion_design() -> Floats:
 
 
 _DESIGN: Final = _motion_design()
-_DESIGN_PRODUCTS: Final = np.einsum("ibk,jbl->ijbkl", _DESIGN, _DESIGN).reshape(-1, 16)
+_DESIGN_PRODUCTS: Final = np.einsum("ibk,jbl->ijbkl", _DESIGN, _DESIGN).reshape(4 * BLOCKS**2, 16)
+_DESIGN_ROWS: Final = _DESIGN.reshape(2 * BLOCKS**2, 4)
 
 
 def _motion(a: Floats, b: Floats, inside: Floats) -> Floats:
-    """Return float32 (n,): how far blocks moved, root mean square in pixels, against what a placement explains.
+    """Return how far blocks moved, root mean square, against what a placement explains, in its limit's units.
 
     Lucas and Kanade's equations (1981) of each block. Noise is no motion: what a block's motion explains of its misfit
     counts as far as it is more than what it leaves.
     """
     inside = _eroded(inside)
-    down, across = (steps / 4 for steps in _steps(a + b))  # half of the sum, over two pixels
-    tensor, towards, energy = _block_equations(across, down, b - a, inside)
-    textured = tensor[:, 0, 0] + tensor[:, 1, 1]
-    share = _pooled(inside, BLOCKS).reshape(len(a), -1)
-    found = []
-    for band in _bands(BLOCKS):
-        counted = (share >= 0.5) * np.repeat(band, BLOCKS)
-        own, left = _without_placement(tensor, towards, energy, counted)
-        explained = _explained(tensor, own)
-        total = (counted * textured).sum(axis=1) + np.float32(MOTION_VARIANCE)
-        found.append((counted * explained * explained / (left + 1)).sum(axis=1) / total)
-    result: Floats = np.sqrt(np.minimum.reduce(found))
+    share = _pooled(inside, BLOCKS).reshape(len(a), BLOCKS**2)
+    tensor, towards, energy = _block_equations(a, b, inside, np.maximum(share, np.float32(1e-6)))
+    counted = (share >= 0.5) * np.repeat(_bands(BLOCKS), BLOCKS, axis=1)[:, None]
+    own, left = _without_placement(tensor, towards, energy, counted)
+    explained = _explained(tensor, own)
+    textured = (counted * (tensor[:, 0, 0] + tensor[:, 1, 1])).sum(axis=-1) + np.float32(MOTION_VARIANCE)
+    moved = (counted * explained * explained / (left + 1)).sum(axis=-1) / textured
+    result: Floats = np.sqrt(moved.min(axis=0)) / np.float32(MOTION_LIMIT)
     return result
 
 
@@ -399,15 +454,18 @@ def _eroded(inside: Floats) -> Floats:
     return eroded
 
 
-def _block_equations(across: Floats, down: Floats, misfit: Floats, inside: Floats) -> tuple[Floats, Floats, Floats]:
+def _block_equations(a: Floats, b: Floats, inside: Floats, share: Floats) -> tuple[Floats, Floats, Floats]:
     """Return the structure tensor (n, 2, 2, blocks), its right side (n, 2, blocks) and the misfit's variance."""
-    n = len(misfit)
-    share = np.maximum(_pooled(inside, BLOCKS), np.float32(1e-6))
+    n = len(a)
 
     def mean(values: Floats) -> Floats:
-        result: Floats = (_pooled(values * inside, BLOCKS) / share).reshape(n, -1)
+        result: Floats = _pooled(values, BLOCKS).reshape(n, BLOCKS**2) / share
         return result
 
+    down, across = _steps(a + b)
+    down *= (slopes := inside / 4)  # half of the sum, over two pixels
+    across *= slopes
+    misfit = (b - a) * inside
     parts = (across, down, misfit)
     means = [mean(part) for part in parts]
     tensor, towards = np.empty((n, 2, 2, BLOCKS**2), np.float32), np.empty((n, 2, BLOCKS**2), np.float32)
@@ -419,27 +477,31 @@ def _block_equations(across: Floats, down: Floats, misfit: Floats, inside: Float
 
 
 def _without_placement(tensor: Floats, towards: Floats, energy: Floats, counted: Floats) -> tuple[Floats, Floats]:
-    """Return right sides and the misfit's variance without the change of the placement that explains most of it."""
-    n = len(tensor)
+    """Return right sides and the misfit's variance without the change of the placement that explains most of it.
+
+    Each for the blocks that count in each of some bands: (bands, n, 2, blocks) and (bands, n, blocks).
+    """
     weights = counted
+    shape = counted.shape[:2]
     for _ in range(MOTION_STEPS):
-        normal = ((tensor * weights[:, None, None]).reshape(n, -1) @ _DESIGN_PRODUCTS).reshape(n, 4, 4)
-        right = (towards * weights[:, None]).reshape(n, -1) @ _DESIGN.reshape(-1, 4)
-        damping = normal[:, range(4), range(4)].mean(axis=1) * np.float32(0.01) + 1
-        normal[:, range(4), range(4)] += damping[:, None]
-        numbers = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
-        shift = np.einsum("ibk,nk->nib", _DESIGN, numbers)
-        along = np.einsum("nijb,njb->nib", tensor, shift)
-        left = np.maximum(energy + (shift * (along - 2 * towards)).sum(axis=1), 0)
-        usual = (left * counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1) + np.float32(0.25)
-        weights = counted / np.square(1 + left / (4 * usual[:, None]))
+        weighted = tensor * weights[:, :, None, None]
+        normal = (weighted.reshape(*shape, 4 * BLOCKS**2) @ _DESIGN_PRODUCTS).reshape(*shape, 4, 4)
+        right = (towards * weights[:, :, None]).reshape(*shape, 2 * BLOCKS**2) @ _DESIGN_ROWS
+        diagonal = np.einsum("snii->sni", normal)
+        diagonal += diagonal.mean(axis=-1, keepdims=True) * np.float32(0.01) + 1
+        numbers = np.linalg.solve(normal, right[..., None])[..., 0]
+        shift = (numbers @ _DESIGN_ROWS.T).reshape(*shape, 2, BLOCKS**2)
+        along = (tensor * shift[:, :, None]).sum(axis=3)
+        left = np.maximum(energy + (shift * (along - 2 * towards)).sum(axis=2), 0)
+        usual = (left * counted).sum(axis=-1) / np.maximum(counted.sum(axis=-1), 1) + np.float32(0.25)
+        weights = counted / np.square(1 + left / (4 * usual[..., None]))
     return towards - along, left
 
 
 def _explained(tensor: Floats, towards: Floats) -> Floats:
     """Return what of the misfit's variance a motion of each block explains."""
     xx, yy, xy = tensor[:, 0, 0] + MOTION_NOISE, tensor[:, 1, 1] + MOTION_NOISE, tensor[:, 0, 1]
-    x, y = towards[:, 0], towards[:, 1]
+    x, y = towards[..., 0, :], towards[..., 1, :]
     result: Floats = np.maximum((yy * x * x - 2 * xy * x * y + xx * y * y) / (xx * yy - xy * xy), 0)
     return result
 
@@ -454,16 +516,14 @@ def _frame(numbers: Floats) -> Floats:
 
 
 def _colour(a: Floats, b: Floats, a_luma: Floats, b_luma: Floats, numbers: Floats) -> Floats:
-    """Return 1 minus the cosine between the chroma of pairs; 0 where one of them is grey or toned."""
-    red, inside = _warped(a[:, 0], numbers)
-    blue, _ = _warped(a[:, 1], numbers)
-    luma, _ = _warped(a_luma, numbers)
-    inside = inside * ((luma < BRIGHT) & (b_luma < BRIGHT))
+    """Return 1 minus the cosine between the chroma, in its limit's units; 0 where one of the two is grey or toned."""
+    red, blue, luma = _warped(np.stack([a[:, 0], a[:, 1], a_luma]), numbers)
+    inside = _inside(numbers, VIEW_SIDE) * ((luma < BRIGHT) & (b_luma < BRIGHT))
     one, other = np.stack([red, blue], axis=1) * inside[:, None], b * inside[:, None]
     coloured = (_own_colour(one, luma, inside) > COLOURED) & (_own_colour(other, b_luma, inside) > COLOURED)
     product, *energies = ((x * y).sum(axis=(1, 2, 3)) for x, y in ((one, other), (one, one), (other, other)))
     cosine = product / np.sqrt(np.maximum(energies[0] * energies[1], np.float32(1e-3)))
-    return np.where(coloured, 1 - cosine, 0).astype(np.float32)
+    return np.where(coloured, (1 - cosine) / np.float32(COLOUR_LIMIT), 0).astype(np.float32)
 
 
 def _own_colour(chroma: Floats, luma: Floats, inside: Floats) -> Floats:

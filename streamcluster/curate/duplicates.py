@@ -19,7 +19,18 @@ from numpy.typing import NDArray
 from streamcluster.curate.compare import differences
 from streamcluster.curate.groups import Rows, Standing, group_rows, same_content
 from streamcluster.curate.search import Cells, encode, nearest, sort_into_cells
-from streamcluster.curate.views import N_NUMBERS, SIDE, VIEW_SIDE, VIEWS, chroma_of, describe, halved, luma_of
+from streamcluster.curate.views import (
+    MIDDLE,
+    N_NUMBERS,
+    SIDE,
+    VIEW_SIDE,
+    VIEWS,
+    View,
+    chroma_of,
+    describe,
+    halved,
+    luma_of,
+)
 from streamcluster.runtime.blocks import tile_rows
 from streamcluster.runtime.execution import Executor
 from streamcluster.runtime.memory import MIB
@@ -29,6 +40,9 @@ from streamcluster.runtime.scratch import ScratchRows
 #: Neighbours of a picture that are looked at, and how alike their descriptors are at least.
 NEIGHBOURS: Final = 8
 LEAST_LIKENESS: Final = 0.88
+#: The same for pictures of which only the middle is alike: a caption may cover too much of the whole to find them by.
+MIDDLE_NEIGHBOURS: Final = 2
+MIDDLE_LIKENESS: Final = 0.95
 #: Times the threshold that a picture may differ from the best of its group.
 GROUP_SLACK: Final = 2.0
 
@@ -39,7 +53,7 @@ _VIEW_ROWS, _SEARCH_ROWS, _PAIRS = 64, 1024, 128
 #: What a task takes at most, as a test measures it, twice: the allocator keeps what was freed.
 TASK_BYTES: Final = 72 * MIB
 #: What grows with the collection: codes, twice while they are sorted, neighbours, ranks, leads, groups, digests.
-ROW_BYTES: Final = 2 * N_NUMBERS + 4 * NEIGHBOURS + 96
+ROW_BYTES: Final = 3 * N_NUMBERS + 4 * (NEIGHBOURS + MIDDLE_NEIGHBOURS) + 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +99,7 @@ class Duplicates:
 
 @dataclass(frozen=True, slots=True)
 class _Looks:
-    """What a block's pictures look like: codes of the whole, and rows for the scratch file."""
+    """What a block's pictures look like: codes of the whole and the middle, and rows for the scratch file."""
 
     codes: NDArray[np.int8]
     rows: NDArray[np.uint8]
@@ -121,40 +135,59 @@ def find_duplicates(
     with ExitStack() as stack:
         scratch = stack.enter_context(ScratchRows(_LUMA_BYTES + _CHROMA_BYTES))
         codes = _look(pictures, scratch, executor, progress)
-        active = pictures.live & (same == np.arange(len(same))) & codes.any(axis=1)
-        neighbours = _search(codes, active, scratch, seed, executor, progress)
+        active = pictures.live & (same == np.arange(len(same))) & codes[0].any(axis=1)
+        found = [
+            _search(way, codes[i], active, scratch, seed, executor, progress) for i, way in enumerate((_WHOLE, _MIDDLE))
+        ]
         del codes
+        neighbours = np.concatenate(found, axis=1)
         with progress.stage("compare", None, "pairs"):
-            measure = _Measuring(scratch, executor, progress)
+            measure = _Measuring(scratch, GROUP_SLACK * threshold, executor, progress)
             kept, difference = group_rows(active, neighbours, ranks, (threshold, GROUP_SLACK * threshold), measure)
     return Duplicates(kept[same], difference[same])
 
 
 def _look(pictures: Pictures, scratch: ScratchRows, executor: Executor, progress: Progress) -> NDArray[np.int8]:
-    """Return int8 (n, N_NUMBERS): the codes of all rows; luma and chroma go to the scratch file."""
+    """Return int8 (2, n, N_NUMBERS): codes of the whole and the middle; luma and chroma go to the scratch file."""
     n_rows = len(pictures.live)
-    codes = np.empty((n_rows, N_NUMBERS), np.int8)
+    codes = np.empty((2, n_rows, N_NUMBERS), np.int8)
     with progress.stage("views", n_rows):
         looks = executor.map(lambda block: _looks_of(pictures.thumbnails(block)), pictures.blocks)
         for block, look in zip(pictures.blocks, looks, strict=True):
-            codes[block] = look.codes
+            codes[:, block] = look.codes
             scratch.append(look.rows)
-            progress.advance_or_stop(len(look.codes))
+            progress.advance_or_stop(len(look.rows))
     return codes
 
 
 def _looks_of(thumbnails: NDArray[np.uint8]) -> _Looks:
-    codes = np.empty((len(thumbnails), N_NUMBERS), np.int8)
+    codes = np.empty((2, len(thumbnails), N_NUMBERS), np.int8)
     rows = np.empty((len(thumbnails), _LUMA_BYTES + _CHROMA_BYTES), np.uint8)
     for tile in tile_rows(len(thumbnails), _VIEW_ROWS):
         luma, chroma = luma_of(thumbnails[tile]), chroma_of(thumbnails[tile])
-        codes[tile] = encode(describe(halved(luma.astype(np.float32)), VIEWS[:1])[:, 0])
+        half = halved(luma.astype(np.float32))
+        codes[0, tile], codes[1, tile] = (encode(describe(half, views)[:, 0]) for views in (VIEWS[:1], MIDDLE))
         rows[tile, :_LUMA_BYTES] = luma.reshape(len(luma), -1)
         rows[tile, _LUMA_BYTES:] = chroma.reshape(len(chroma), -1).view(np.uint8)
     return _Looks(codes, rows)
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A way to find candidates: views that are looked up, and how many neighbours of which likeness they give."""
+
+    name: str
+    views: tuple[View, ...]
+    n_nearest: int
+    least: float
+
+
+_WHOLE: Final = _Way("neighbours", VIEWS, NEIGHBOURS, LEAST_LIKENESS)
+_MIDDLE: Final = _Way("captions", MIDDLE, MIDDLE_NEIGHBOURS, MIDDLE_LIKENESS)
+
+
 def _search(
+    way: _Way,
     codes: NDArray[np.int8],
     active: NDArray[np.bool_],
     scratch: ScratchRows,
@@ -162,27 +195,27 @@ def _search(
     executor: Executor,
     progress: Progress,
 ) -> Rows:
-    """Return int32 (n, NEIGHBOURS): rows that may be the same picture, the likest first, then -1."""
-    neighbours = np.full((len(codes), NEIGHBOURS), -1, np.int32)
+    """Return int32 (n, k): rows that may be the same picture, the likest first, then -1."""
+    neighbours = np.full((len(codes), way.n_nearest), -1, np.int32)
     rows = np.flatnonzero(active).astype(np.int32)
     if not len(rows):
         return neighbours
     cells = sort_into_cells(codes, rows, np.random.default_rng(seed))
-    with progress.stage("neighbours", len(rows)):
+    with progress.stage(way.name, len(rows)):
         tiles = [rows[tile] for tile in tile_rows(len(rows), _SEARCH_ROWS)]
-        found = executor.map(lambda tile: _nearest_to(tile, scratch, cells), tiles)
+        found = executor.map(lambda tile: _nearest_to(tile, way, scratch, cells), tiles)
         for tile, near in zip(tiles, found, strict=True):
             neighbours[tile] = near
             progress.advance_or_stop(len(tile))
     return neighbours
 
 
-def _nearest_to(rows: Rows, scratch: ScratchRows, cells: Cells) -> Rows:
+def _nearest_to(rows: Rows, way: _Way, scratch: ScratchRows, cells: Cells) -> Rows:
     luma, _ = _unpacked(scratch.read(rows))
     views = np.concatenate(
-        [describe(halved(luma[tile].astype(np.float32))) for tile in tile_rows(len(rows), _VIEW_ROWS)]
+        [describe(halved(luma[tile].astype(np.float32)), way.views) for tile in tile_rows(len(rows), _VIEW_ROWS)]
     )
-    return nearest(views, rows, cells, LEAST_LIKENESS, NEIGHBOURS)
+    return nearest(views, rows, cells, way.least, way.n_nearest)
 
 
 def _unpacked(rows: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
@@ -192,10 +225,11 @@ def _unpacked(rows: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.in
 
 
 class _Measuring:
-    """Says how much pairs of rows differ, on the executor."""
+    """Says how much pairs of rows differ, on the executor; of those that differ by more than enough only that."""
 
-    def __init__(self, scratch: ScratchRows, executor: Executor, progress: Progress) -> None:
+    def __init__(self, scratch: ScratchRows, enough: float, executor: Executor, progress: Progress) -> None:
         self._scratch = scratch
+        self._enough = enough
         self._executor = executor
         self._progress = progress
 
@@ -214,4 +248,4 @@ class _Measuring:
 
     def _differ(self, pairs: tuple[Rows, Rows]) -> NDArray[np.float32]:
         (luma_a, chroma_a), (luma_b, chroma_b) = (_unpacked(self._scratch.read(rows)) for rows in pairs)
-        return differences(luma_a, luma_b, chroma_a, chroma_b).largest()
+        return differences(luma_a, luma_b, chroma_a, chroma_b, self._enough).largest()

@@ -83,20 +83,37 @@ def same_content(digests: NDArray[np.uint8], rows: Rows, ranks: Rows) -> Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class Links:
+    """Pairs of rows that were measured and are near: int32 (m,) both ends."""
+
+    one: Rows
+    other: Rows
+
+    def among(self, active: NDArray[np.bool_]) -> Links:
+        """Return the pairs of which both rows are active."""
+        both = active[self.one] & active[self.other]
+        return Links(self.one[both], self.other[both])
+
+    def with_those(self, one: Rows, other: Rows) -> Links:
+        """Return these pairs and some more."""
+        return Links(np.concatenate([self.one, one]), np.concatenate([self.other, other]))
+
+
+@dataclass(frozen=True, slots=True)
 class Lead:
     """The best picture near each, each (n,): its row, -1 where nobody looked, and how much it differs."""
 
     rows: Rows
     difference: NDArray[np.float32]
 
-    def links(self, active: NDArray[np.bool_], limit: float) -> tuple[Rows, Rows]:
-        """Return both ends of the links between active rows."""
-        one = np.flatnonzero(active & (self.rows >= 0) & active[self.rows] & (self.difference <= limit))
-        return one.astype(np.int32), self.rows[one]
+    def links(self, limit: float) -> Links:
+        """Return the pairs that are near."""
+        one = np.flatnonzero((self.rows >= 0) & (self.difference <= limit))
+        return Links(one.astype(np.int32), self.rows[one])
 
 
 def follow(active: NDArray[np.bool_], neighbours: Rows, ranks: Rows, limit: float, measure: Measure) -> Lead:
-    """Measure rows against the best of their neighbours and these' neighbours, as long as half of them are near.
+    """Measure rows against the best of their neighbours and these' neighbours, as long as half are within the limit.
 
     Where nearly everything is a copy, that is mostly the best of the group, which each has to be measured against
     anyway: of 50 edits each of 120, 13,104 pairs are measured instead of 18,463. Rows come in no order, so that
@@ -121,12 +138,10 @@ def follow(active: NDArray[np.bool_], neighbours: Rows, ranks: Rows, limit: floa
     return lead
 
 
-def link(
-    active: NDArray[np.bool_], neighbours: Rows, linked: tuple[Rows, Rows], limit: float, measure: Measure
-) -> Rows:
-    """Return int32 (n,): the component of each row, of those that are active and near.
+def link(active: NDArray[np.bool_], neighbours: Rows, links: Links, limit: float, measure: Measure) -> Links:
+    """Return links that hold together all active rows that are near, one by way of others.
 
-    Neighbours are gone through from the nearest on, and those that are connected already are not looked at again: of a
+    Neighbours are gone through from the nearest on, and those that are connected already are not looked at: of a
     thousand copies of one picture hardly more than two thousand pairs are.
 
     Parameters
@@ -134,24 +149,26 @@ def link(
     active : bool (n,)
         Rows that take part.
     neighbours : int32 (n, k)
-        Rows worth a look, the likest first, -1 where there are none. Those that turn out to differ become -1.
-    linked : (int32 (m,), int32 (m,))
-        Active rows of which it is known that they are near.
+        Rows worth a look, the likest first, -1 where there are none. Those that were measured become -1.
+    links : Links
+        Pairs of active rows that are known to be near.
     limit : float
         What near pairs differ by at most.
     measure : Measure
     """
     rows = np.arange(len(active), dtype=np.int32)
-    roots = components(len(rows), *linked)
+    roots = components(len(rows), links.one, links.other)
     for place in range(neighbours.shape[1]):
         neighbour = neighbours[:, place]
         one = np.flatnonzero(active & (neighbour >= 0) & active[neighbour] & (roots != roots[neighbour])).astype(
             np.int32
         )
-        near = measure(one, neighbour[one]) <= limit
-        roots = components(len(rows), np.concatenate([rows, one[near]]), np.concatenate([roots, neighbour[one[near]]]))
-        neighbours[one[~near], place] = -1
-    return roots
+        other = neighbour[one]
+        near = measure(one, other) <= limit
+        links = links.with_those(one[near], other[near])
+        roots = components(len(rows), np.concatenate([rows, one[near]]), np.concatenate([roots, other[near]]))
+        neighbours[one, place] = -1
+    return links
 
 
 def without_returns(neighbours: Rows) -> None:
@@ -204,14 +221,15 @@ def group_rows(
     int32 (n,), float32 (n,)
     """
     without_returns(neighbours)
-    lead = follow(active, neighbours, ranks, limits[0], measure)
+    lead = follow(active, neighbours, ranks, limits[1], measure)
+    links = lead.links(limits[0])
     kept = np.arange(len(active), dtype=np.int32)
     difference = np.zeros(len(active), np.float32)
     for _ in range(ROUNDS):
         if not active.any():
             break
-        linked = lead.links(active, limits[0])
-        best = best_of_each(link(active, neighbours, linked, limits[0], measure), ranks)
+        links = link(active, neighbours, links.among(active), limits[0], measure)
+        best = best_of_each(components(len(active), links.one, links.other), ranks)
         members = np.flatnonzero(best != np.arange(len(best))).astype(np.int32)
         differs = lead.difference[members]
         unknown = np.flatnonzero(lead.rows[members] != best[members])

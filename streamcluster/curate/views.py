@@ -60,6 +60,10 @@ VIEWS: Final = (
     View(0, _STRIP, 0, _STRIP),
 )
 
+#: Share of the height that a caption may take, and what it leaves of a picture, whichever edge it is written along.
+CAPTION: Final = 0.2
+MIDDLE: Final = (View(0, CAPTION, 0, CAPTION),)
+
 
 def luma_of(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the rounded luma, uint8 (n, 64, 64), of RGB thumbnails, uint8 (n, S, S, 3)."""

@@ -25,7 +25,7 @@ from streamcluster.store.collection import Collection, CollectionWriter, open_fo
 from streamcluster.store.findings import Findings
 
 #: Number of the way in which near-duplicates are found; another one looks again.
-VERSION: Final = 2
+VERSION: Final = 3
 #: Groups that are listed, and others of each.
 LISTED_GROUPS, LISTED_OTHERS = 10, 10
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_sample_images
 
 from streamcluster.curate import duplicates as looking
-from streamcluster.curate.compare import differences
+from streamcluster.curate.compare import FAR, differences
 from streamcluster.curate.duplicates import TASK_BYTES, Pictures, find_duplicates
 from streamcluster.curate.groups import LEAD_TILE, Standing, best_of_each, components, group_rows, without_returns
 from streamcluster.curate.search import Cells, decode, encode, nearest, sort_into_cells
@@ -106,6 +106,27 @@ def test_a_variant_is_found_beside_its_original_and_nothing_else(variant):
     assert all(k in (i, n + i) for i, k in enumerate(kept[n:].tolist()))
 
 
+def with_bar(picture, at_top):
+    """Return a picture with a line of text on black, which covers a seventh of it."""
+    written = picture.copy()
+    bar = len(written) // 7
+    written[:bar] = 0 if at_top else written[:bar]
+    written[len(written) - bar :] = written[len(written) - bar :] if at_top else 0
+    place = (6, bar - 8 if at_top else len(written) - 8)
+    return cv2.putText(written, "seen somewhere", place, cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 1)
+
+
+@pytest.mark.parametrize("at_top", [True, False])
+def test_a_caption_on_a_bar_hides_no_copy(at_top):
+    pictures = [shrunk(p) for p in originals()]
+    captioned_ones = [shrunk(coded(with_bar(p, at_top), ".jpg", cv2.IMWRITE_JPEG_QUALITY, 60)) for p in originals()]
+    n = len(pictures)
+    assert found_in(np.stack(pictures + captioned_ones)).kept.tolist() == 2 * list(range(n))
+    for one, other in zip(pictures, captioned_ones, strict=True):
+        assert difference(one, other) < 1
+        assert difference(other, one) < 1
+
+
 def test_all_variants_of_a_picture_are_one_group():
     thumbnails = np.stack([shrunk(make(p)) for p in originals()[:6] for make in (np.array, *VARIANTS.values())])
     kept = found_in(thumbnails).kept.reshape(6, -1)
@@ -157,6 +178,26 @@ def test_the_same_shape_in_another_colour_is_not_the_same_picture():
     recoloured = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
     a, b = picture[None], recoloured[None]
     assert differences(luma_of(a), luma_of(a), chroma_of(a), chroma_of(b)).colour[0] > 1
+
+
+def pairs_of(*pairs):
+    one, other = (np.stack(side) for side in zip(*pairs, strict=True))
+    return luma_of(one), luma_of(other), chroma_of(one), chroma_of(other)
+
+
+def test_pairs_of_which_none_is_alike_are_far_apart():
+    pictures = [shrunk(p) for p in originals()]
+    assert (differences(*pairs_of((pictures[0], pictures[7]), (pictures[1], pictures[8]))).largest() == FAR).all()
+    assert len(differences(*(part[:0] for part in pairs_of((pictures[0], pictures[7])))).largest()) == 0
+
+
+def test_what_differs_enough_is_not_looked_at_closer_and_the_rest_as_ever():
+    pairs = pairs_of(*((shrunk(p), shrunk(make(p))) for p in originals() for make in VARIANTS.values()))
+    whole, hurried = differences(*pairs).largest(), differences(*pairs, 0.3).largest()
+    over = (hurried == FAR) & (whole < FAR)
+    assert over.any()
+    assert (whole[over] > 0.3).all()
+    assert np.allclose(hurried[~over], whole[~over], rtol=1e-3)
 
 
 def test_the_same_bytes_are_together_whatever_they_look_like():
