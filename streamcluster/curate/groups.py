@@ -116,7 +116,7 @@ def follow(active: NDArray[np.bool_], neighbours: Rows, ranks: Rows, limit: floa
     """Measure rows against the best of their neighbours and these' neighbours, as long as half are within the limit.
 
     Where nearly everything is a copy, that is mostly the best of the group, which each has to be measured against
-    anyway: of 50 edits each of 120, 13,104 pairs are measured instead of 18,463. Rows come in no order, so that
+    anyway: of 50 edits each of 120, 17,557 pairs are measured instead of 19,590. Rows come in no order, so that
     the first few tell whether it is worth it.
     """
     best: Rows = ranks.copy()
