@@ -98,8 +98,9 @@ class ModelError(StreamclusterError, ValueError):
 class MissingExtraError(StreamclusterError, ImportError):
     """A library that only some installations have is not there."""
 
-    def __init__(self, library: str, extra: str) -> None:
-        super().__init__(f"{library} is not installed; install it: pip install 'streamcluster[{extra}]'")
+    def __init__(self, library: str, extra: str, otherwise: str = "") -> None:
+        ways = f"pip install 'streamcluster[{extra}]'" + (f", or {otherwise}" if otherwise else "")
+        super().__init__(f"{library} is not installed; install it: {ways}")
 
 
 class ScratchError(StreamclusterError, OSError):

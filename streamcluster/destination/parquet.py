@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from streamcluster.destination.table import ALL_COLUMNS, Row, shown
-from streamcluster.errors import DestinationError
+from streamcluster.errors import MissingExtraError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,20 +33,11 @@ def is_parquet_name(path: str) -> bool:
 
 
 def check_pyarrow() -> None:
-    """Refuse to start without the library.
-
-    Raises
-    ------
-    DestinationError
-        pyarrow is not installed.
-    """
+    """Raise MissingExtraError if pyarrow is not installed."""
     try:
         import pyarrow  # noqa: F401
     except ImportError:
-        raise DestinationError(
-            f"a table that ends in {ENDING} needs pyarrow; install it: pip install 'streamcluster[parquet]', "
-            "or give a name that ends in .csv"
-        ) from None
+        raise MissingExtraError("pyarrow", "parquet", "give the table a name that ends in .csv") from None
 
 
 def write_table(rows: Iterable[Row], file: BinaryIO) -> None:

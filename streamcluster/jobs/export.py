@@ -116,6 +116,8 @@ def export(
         Near-duplicates or junk are not to be treated like all, and nobody looked for them.
     DestinationError
         `settings.dest` cannot be used, or refused a write.
+    MissingExtraError
+        `settings.dest` is to be a Parquet table, and pyarrow is not installed.
     StoreBusyError
         Another export works in the same destination.
     Interrupted
