@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import statistics
@@ -112,13 +113,15 @@ def _middle(runs: list[Run]) -> Run:
 
 
 def forecast(runs: Mapping[int, Run], n: int) -> Forecast:
-    """Return what n pictures would take if it grew from the last two sizes on as between them, or from one in step."""
-    (few, before), (many, last) = ([(0, Run({}, 0)), *sorted(runs.items())])[-2:]
-    further = (n - many) / (many - few)
-    return Forecast(
-        last.seconds + further * (last.seconds - before.seconds),
-        last.peak_bytes + further * (last.peak_bytes - before.peak_bytes),
-    )
+    """Return what n pictures would take if it grew from the last size on by the power that the last two differ by."""
+    known = sorted(runs.items())[-2:]
+    (few, before), (many, last) = known[0], known[-1]
+
+    def grown(value: float, earlier: float) -> float:
+        power = math.log(value / earlier) / math.log(many / few) if many > few else 1.0
+        return value * (n / many) ** power
+
+    return Forecast(grown(last.seconds, before.seconds), grown(last.peak_bytes, before.peak_bytes))
 
 
 def _reason_to_skip(runs: Mapping[int, Run], n: int) -> str:
