@@ -17,8 +17,9 @@ Measure = Callable[[Rows, Rows], NDArray[np.float32]]
 
 #: Times that what a group's best picture does not hold is tried anew, among itself.
 ROUNDS = 16
-#: Steps between neighbours to a picture that others are measured against first, and how many are at a time.
-LEAD_HOPS, LEAD_TILE = 2, 4096
+#: Steps to a picture that others are measured against first, among how many of the nearest neighbours, and how many
+#: are at a time.
+LEAD_HOPS, LEAD_PLACES, LEAD_TILE = 8, 2, 4096
 #: Rows whose neighbours' neighbours are looked through at a time.
 _TILE = 8192
 
@@ -113,16 +114,17 @@ class Lead:
 
 
 def follow(active: NDArray[np.bool_], neighbours: Rows, ranks: Rows, limit: float, measure: Measure) -> Lead:
-    """Measure rows against the best of their neighbours and these' neighbours, as long as half are within the limit.
+    """Measure rows against the best that a few steps to nearest neighbours reach, as long as half are within the limit.
 
     Where nearly everything is a copy, that is mostly the best of the group, which each has to be measured against
-    anyway: of 50 edits each of 120, 17,557 pairs are measured instead of 19,590. Rows come in no order, so that
-    the first few tell whether it is worth it.
+    anyway: of 50 edits each of 120, 15,327 pairs are measured instead of 19,590. Rows come in no order, so that
+    the first few tell whether it is worth it. Only the nearest lead: of 50 edits each of 1,200, 94 % of the rows so get
+    to one of the same picture, and 64 % by two steps among all neighbours.
     """
     best: Rows = ranks.copy()
     for _ in range(LEAD_HOPS):
         before: Rows = best.copy()
-        for place in range(neighbours.shape[1]):
+        for place in range(min(LEAD_PLACES, neighbours.shape[1])):
             one = np.flatnonzero(active & (neighbours[:, place] >= 0))
             other = neighbours[one, place]
             np.minimum.at(best, one, before[other])
