@@ -54,7 +54,7 @@ that is there twice. Of sprites, 231 of the pairs are 22 frames of a glowing sto
 file twice, flames, and a ring in red and in brown. Of faces-orl, 16 pairs counted at threshold 1 before there was
 `motion`; the six that are left hardly differ but in where the head is in the frame. A `FRAME_PENALTY` of 5 instead of 2
 would part two of them, but also crops of one photograph of which neither holds the other: of 50 edits each of 120
-photographs, as `benchmarks/pictures.py` makes them, 83 % of the pairs are found with 2, 68 % with 3, and 20 % with 5."""
+photographs (`benchmarks/pictures.py`), 83 % of the pairs are found with 2, 68 % with 3, and 20 % with 5."""
 
 
 def n_pairs(labels: NDArray[np.integer]) -> int:
