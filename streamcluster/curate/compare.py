@@ -42,7 +42,7 @@ FAR: Final = np.float32(100.0)
 #: 1 minus the correlation at 16 pixels from which on a pair is not looked at closer.
 HOPELESS: Final = 0.25
 #: Pairs that are looked at closer at a time: arrays of their pixels fit a processor's cache.
-TILE_PAIRS: Final = 32
+TILE_PAIRS: Final = 64
 
 #: Variances, in squared luma steps: of noise, from rounding and compression, and of a block that has a structure.
 NOISE_VARIANCE, STRUCTURE_VARIANCE = 2.0, 100.0
