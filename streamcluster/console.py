@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ class StageLog(Progress):
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
+        self._counting = threading.Lock()
 
     def begin(self, name: str, total: int | None, unit: str) -> None:
         """Start counting."""
@@ -36,7 +38,8 @@ class StageLog(Progress):
 
     def advance(self, count: int) -> None:
         """Count."""
-        self._done += count
+        with self._counting:
+            self._done += count
 
     def end(self) -> None:
         """Tell what was done, and how fast."""

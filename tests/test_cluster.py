@@ -8,6 +8,7 @@ import cv2
 import models
 import numpy as np
 import pytest
+from sklearn.datasets import load_sample_images
 from sklearn.metrics import adjusted_rand_score
 
 from streamcluster.config import FitSettings, IngestSettings
@@ -94,6 +95,23 @@ def test_a_cluster_gives_the_rows_and_the_groups_that_threads_give(threaded, clu
         assert (report.new, report.rejected) == (580, 20)
         run_fit(threaded, "cluster.zarr", executor=executor)
     assert adjusted_rand_score(labels(threaded, "cluster.zarr"), labels(threaded, "threads.zarr")) >= 0.99
+
+
+def test_groups_that_could_be_others_as_well_are_those_of_threads(tmp_path, cluster):
+    """Parts of two photographs pass into one another: what is not the same to the last digits ends in other groups."""
+    (tmp_path / "src").mkdir()
+    rng = np.random.default_rng(0)
+    photographs = [np.ascontiguousarray(image[..., ::-1]) for image in load_sample_images().images]
+    for i in range(1500):
+        top, left = rng.integers(0, (427 - 96, 640 - 96))
+        part = photographs[i % 2][top : top + 96, left : left + 96]
+        cv2.imwrite(str(tmp_path / "src" / f"{i}.png"), cv2.resize(part, (32, 32), interpolation=cv2.INTER_AREA))
+    ingest(IngestSettings(sources=(str(tmp_path / "src"),), store=str(tmp_path / "threads.zarr"), image_size=32))
+    shutil.copytree(tmp_path / "threads.zarr", tmp_path / "cluster.zarr")
+    fit(FitSettings(store=str(tmp_path / "threads.zarr"), clusters=40))
+    with ClusterExecutor(cluster.scheduler_address, 2) as executor:
+        fit(FitSettings(store=str(tmp_path / "cluster.zarr"), clusters=40), executor=executor)
+    assert adjusted_rand_score(labels(tmp_path, "cluster.zarr"), labels(tmp_path, "threads.zarr")) >= 0.99
 
 
 @pytest.mark.parametrize("stage", ["decode", "components", "scores", "Lloyd passes"])

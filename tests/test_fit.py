@@ -172,7 +172,7 @@ def test_a_run_that_stopped_after_a_stage_goes_on_from_there(store, monkeypatch,
             fit(settings(path, clusters=6))
     assert open_collection(path).current_fit == "0002"
 
-    monkeypatch.setattr(fit_module, "learn_components", _die)
+    monkeypatch.setattr(fit_module, "merge_summaries", _die)
     if stage == "scores":
         monkeypatch.setattr(fit_module.ScoreSpace, "place", _die)
     assert fit(settings(path, clusters=6)).fit == "0003"

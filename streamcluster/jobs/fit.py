@@ -1,7 +1,7 @@
 """The second job: thumbnails, or what a model made of the files (`embed.py`), become groups.
 
     some blocks ─features─▶ scale of the features
-    blocks ─features, scaled─▶ shuffled batches ─partial_fit─▶ components
+    parts of the blocks ─features, scaled─▶ shuffled batches ─partial_fit─▶ summaries ─merge─▶ components
     blocks ─features, scaled─▶ project, whiten ─▶ scores
     scores ─▶ micro-clusters ─▶ Ward tree
     cut of the tree, or for many groups a sample ─▶ partial_fit on shuffled batches ─▶ Lloyd passes ─▶ labels, distances
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
@@ -43,8 +43,8 @@ from streamcluster.learn.kmeans import (
     lloyd_pass,
     match_groups,
 )
-from streamcluster.learn.pca import Components, GramPCA, count_components, found_by, go_on, learn_components
-from streamcluster.learn.plan import DEFAULT_COMPONENTS, PCA_ROWS, Plan, Work, plan_fit
+from streamcluster.learn.pca import Components, count_components, go_on, merge_summaries, summarize
+from streamcluster.learn.plan import DEFAULT_COMPONENTS, Plan, Work, plan_fit
 from streamcluster.learn.rows import FeatureRows, ThumbnailRows
 from streamcluster.learn.scaling import learn_scale
 from streamcluster.learn.scores import ScoreKind, shape_scores
@@ -67,8 +67,6 @@ Mode = Literal["full", "update", "recut"]
 
 #: Rows that the scale of the features is learned from.
 SCALE_ROWS = 8192
-#: Components that a worker's summary keeps for each that is wanted; see `GramPCA.merge`.
-SUMMARY_COMPONENTS = 2
 #: Times that the mini-batches go through all rows.
 MINI_BATCH_PASSES = 3
 #: Micro-clusters that the Ward tree joins: at most, and rows for each.
@@ -394,35 +392,34 @@ class Fitting:
             return learn_scale(self._watched(first_rows(blocks, n_rows)), sizes, energies)
 
     def _learn_components(self, scale: NDArray[np.float32]) -> Components:
-        rng, plan = self._random(1), self._plan
+        """Learn from parts of the pictures, in threads or on a cluster, and merge what was found in their order."""
+        plan, executor = self._plan, self._executor
+        watch, at_once = (None, None) if executor.is_remote else (self._watched, plan.parts_at_once)
+        learn = partial(_summarize, self._features, scale, plan, watch)
         with self._progress.stage("components", self._n_live), self._algebra():
-            if self._executor.is_remote:
-                found = self._merge_summaries(scale, rng)
-            else:
-                batches = shuffled_batches(self._feature_blocks(rng, scale), plan.shuffle_rows, plan.pca_rows, rng)
-                batches = self._watched(batches)
-                run = self._executor.map
-                found = learn_components(batches, plan.n_components, plan.learner, plan.pca_streams, run)
+            summaries = executor.map(learn, self._parts(), at_once)
+            if executor.is_remote:
+                summaries = self._counted(summaries)
+            found = merge_summaries(summaries, plan.n_components, plan.learner)
         if self._settings.variance is None:
             return found
         return found.first(count_components(found.explained_variance_ratio, self._settings.variance))
 
+    def _parts(self) -> list[tuple[list[tuple[slice, NDArray[np.bool_]]], np.random.Generator]]:
+        """Return for each part of the pictures its tasks, in a random order, and what its rows are shuffled by."""
+        rng = self._random(1)
+        tasks = [task for task in self._tasks() if self._live[task].any()]
+        parts = np.array_split(rng.permutation(len(tasks)), min(self._plan.pca_parts, len(tasks)))
+        found = [[(tasks[i], self._live[tasks[i]]) for i in part] for part in parts]
+        return list(zip(found, rng.spawn(len(parts)), strict=True))
+
+    def _counted(self, summaries: Iterable[dict[str, NDArray[Any]]]) -> Iterator[dict[str, NDArray[Any]]]:
+        for summary in self._progress.until_stopped(summaries):
+            self._progress.advance(int(summary["n_samples_seen"]))
+            yield summary
+
     def _algebra(self) -> AbstractContextManager[object]:
         return many_blas_threads() if self._plan.has_large_algebra else nullcontext()
-
-    def _merge_summaries(self, scale: NDArray[np.float32], rng: np.random.Generator) -> Components:
-        """Have each worker learn from some tasks' rows, and merge what they found."""
-        n_kept = min(SUMMARY_COMPONENTS * self._plan.n_components, self._n_live, len(scale))
-        tasks = [task for task in self._tasks() if self._live[task].any()]
-        parts = np.array_split(rng.permutation(len(tasks)), min(len(tasks), 2 * self._executor.workers))
-        learn = partial(_summarize, self._features, scale, n_kept)
-        items = ([(tasks[i], self._live[tasks[i]]) for i in part] for part in parts)
-        merged = GramPCA(n_components=n_kept)
-        for summary in self._executor.map(learn, items):
-            self._progress.stop_if_asked()
-            merged.merge(GramPCA.from_arrays(summary, n_components=n_kept))
-            self._progress.advance(int(summary["n_samples_seen"]))
-        return found_by(merged).first(self._plan.n_components)
 
     def _update_components(self, scale: NDArray[np.float32]) -> Components:
         known = len(self._base.labels())
@@ -673,15 +670,17 @@ def _live_features(
 
 
 def _summarize(
-    features: FeatureRows, scale: NDArray[np.float32], n_kept: int, tasks: list[tuple[slice, NDArray[np.bool_]]]
+    features: FeatureRows,
+    scale: NDArray[np.float32],
+    plan: Plan,
+    watch: Callable[[Iterator[NDArray[np.float32]]], Iterator[NDArray[np.float32]]] | None,
+    part: tuple[list[tuple[slice, NDArray[np.bool_]]], np.random.Generator],
 ) -> dict[str, NDArray[Any]]:
-    """Return the summary of a PCA over the live rows of some tasks, which may be fewer than the components to keep."""
+    """Return what the live rows of some tasks tell about the components; `watch` sees the batches go by."""
+    tasks, rng = part
     found = (_live_features(features, scale, task) for task in tasks)
-    n_rows = sum(int(live.sum()) for _, live in tasks)
-    pca = GramPCA(n_components=min(n_kept, n_rows))
-    for batch in rebatch(found, max(PCA_ROWS, pca.n_components)):
-        pca.partial_fit(batch)
-    return pca.to_arrays()
+    batches = shuffled_batches(found, plan.shuffle_rows, plan.pca_rows, rng)
+    return summarize(watch(batches) if watch else batches, plan.kept_components, plan.learner)
 
 
 def _report(collection: Collection, embedded: Embedded, *, up_to_date: bool) -> FitReport:

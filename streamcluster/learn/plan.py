@@ -23,13 +23,14 @@ DEFAULT_COMPONENTS = 100
 #: batch has about as many rows as there are components (5,440 features, 100 components: 280 µs a row with 1,024 rows,
 #: 120 with 256; 3,340 features: 188 µs with 256, 175 with 192, 172 with 128, on a busy machine).
 PCA_ROWS = 192
-#: Learners that take turns with the batches: one alone takes twice as long as a core needs for the features.
-PCA_STREAMS = 2
+#: PCA learns from parts of all pictures that are merged: from two at least, so that two cores are at work, and from so
+#: many that each has this many pictures, and so many for each component, up to this many parts.
+LEAST_PARTS, PART_ROWS, PART_ROWS_PER_COMPONENT, MOST_PARTS = 2, 8192, 16, 32
 #: Rows that mini-batch k-means, or an exact covariance, learn from at a time.
 BATCH_ROWS = 1024
-#: Rows that are mixed with one another before PCA learns from them, as long as they are small.
-SHUFFLE_ROWS = 2048
-SHUFFLE_BYTES = 32 * MIB
+#: Rows of a part that are mixed with one another before PCA learns from them, as long as they are small.
+SHUFFLE_ROWS = 1024
+SHUFFLE_BYTES = 16 * MIB
 #: Rows that k-means++ chooses the first centres from, at least; and for each cluster.
 SAMPLE_ROWS = 16_384
 SAMPLE_ROWS_PER_CLUSTER = 20
@@ -70,7 +71,7 @@ class Plan:
     learner: Learner
     n_components: int
     pca_rows: int
-    pca_streams: int
+    pca_parts: int
     kmeans_rows: int
     shuffle_rows: int
     sample_rows: int
@@ -82,6 +83,16 @@ class Plan:
     def has_large_algebra(self) -> bool:
         """Whether PCA's own work outweighs that of the tasks which make its features."""
         return self.n_components >= LARGE_COMPONENTS
+
+    @property
+    def parts_at_once(self) -> int:
+        """How many parts PCA learns from at a time; large algebra needs all cores for one."""
+        return 1 if self.has_large_algebra else min(self.pca_parts, self.n_workers)
+
+    @property
+    def kept_components(self) -> int:
+        """Components that the summary of a part keeps; those past many hold too little to be worth their memory."""
+        return self.n_components if self.has_large_algebra else kept_components(self.n_components, self.pca_parts)
 
 
 def plan_fit(work: Work, memory: int, workers: int) -> Plan:
@@ -119,23 +130,24 @@ def _drafts(work: Work, room: int, workers: int) -> Iterator[Plan]:
         rows = [work.batch_rows] if work.batch_rows else [default >> n for n in range(default.bit_length() - 1)]
         for pca_rows in rows:
             taken = min(max(pca_rows, least), work.n_live)
-            yield Plan(
+            draft = Plan(
                 learner=learner,
                 n_components=n_components,
                 pca_rows=taken,
-                pca_streams=_pca_streams(work, n_components, taken),
+                pca_parts=_pca_parts(work, n_components, taken),
                 kmeans_rows=work.batch_rows or BATCH_ROWS,
                 shuffle_rows=min(SHUFFLE_ROWS, SHUFFLE_BYTES // (4 * work.n_features), work.n_live),
                 sample_rows=_sample_rows(work),
                 task_rows=_task_rows(work),
                 n_workers=workers,
-                keeps_scores=_keeps_scores(work, n_components, pca_rows, learner),
+                keeps_scores=False,
             )
+            yield replace(draft, keeps_scores=_keeps_scores(work, draft))
 
 
 def _bytes(work: Work, plan: Plan, n_workers: int) -> int:
     """Return what a plan takes beside the process: PCA, or k-means after it, whichever is more."""
-    pca = _pca_bytes(work, plan.n_components, plan.pca_rows, plan.learner)
+    pca = _pca_bytes(work, replace(plan, n_workers=n_workers))
     return _others(work, plan.n_components, n_workers) + max(pca, _kmeans_bytes(work, plan.n_components, n_workers))
 
 
@@ -146,18 +158,20 @@ def _others(work: Work, n_components: int, n_workers: int) -> int:
     return LIBRARY_BYTES + ROW_BYTES * work.n_rows + 4 * n_components * work.n_features + in_flight
 
 
-def _pca_bytes(work: Work, n_components: int, pca_rows: int, learner: Learner) -> int:
-    streams = _pca_streams(work, n_components, pca_rows)
-    window = max(min(SHUFFLE_ROWS, SHUFFLE_BYTES // (4 * work.n_features), work.n_live), pca_rows)
-    learning = learning_bytes(learner, work.n_features, kept_components(n_components, streams), pca_rows)
-    return 4 * (window + streams * pca_rows) * work.n_features + streams * learning
+def _pca_bytes(work: Work, plan: Plan) -> int:
+    """Return what parts that are learned from at the same time take: a window, a batch, and an update."""
+    learning = learning_bytes(plan.learner, work.n_features, plan.kept_components, plan.pca_rows)
+    rows = max(plan.shuffle_rows, plan.pca_rows) + plan.pca_rows
+    return plan.parts_at_once * (4 * rows * work.n_features + learning)
 
 
-def _pca_streams(work: Work, n_components: int, pca_rows: int) -> int:
-    """Return how many learners take turns; one that learns by large matrix algebra needs the cores for itself."""
-    kept = kept_components(n_components, PCA_STREAMS)
-    enough = kept <= min(pca_rows, work.n_features) and PCA_STREAMS * pca_rows <= work.n_live
-    return PCA_STREAMS if enough and n_components < LARGE_COMPONENTS else 1
+def _pca_parts(work: Work, n_components: int, pca_rows: int) -> int:
+    """Return a power of two, so that any usual number of cores shares the parts evenly."""
+    wanted = work.n_live // max(PART_ROWS, PART_ROWS_PER_COMPONENT * n_components)
+    parts = 1 << max(0, min(wanted, MOST_PARTS).bit_length() - 1)
+    kept = kept_components(n_components, LEAST_PARTS)
+    enough = kept <= min(pca_rows, work.n_features) and LEAST_PARTS * pca_rows <= work.n_live
+    return max(parts, LEAST_PARTS if enough and n_components < LARGE_COMPONENTS else 1)
 
 
 def _kmeans_bytes(work: Work, n_components: int, n_workers: int) -> int:
@@ -165,10 +179,11 @@ def _kmeans_bytes(work: Work, n_components: int, n_workers: int) -> int:
     return shuffled + clustering_bytes(_sample_rows(work), work.score_tile, n_components, work.n_clusters, n_workers)
 
 
-def _keeps_scores(work: Work, n_components: int, pca_rows: int, learner: Learner) -> bool:
-    """Whether all scores fit into what PCA took before; so the peak is the same, however many there are."""
-    scores = 4 * n_components * work.n_rows
-    return scores + _kmeans_bytes(work, n_components, 2) <= _pca_bytes(work, n_components, pca_rows, learner)
+def _keeps_scores(work: Work, plan: Plan) -> bool:
+    """Whether all scores fit into what PCA takes before; so the peak is the same, however many there are."""
+    scores = 4 * plan.n_components * work.n_rows
+    pca = _pca_bytes(work, replace(plan, n_workers=LEAST_PARTS))
+    return scores + _kmeans_bytes(work, plan.n_components, LEAST_PARTS) <= pca
 
 
 def _sample_rows(work: Work) -> int:

@@ -62,7 +62,7 @@ class Progress:
         """Note that a stage starts."""
 
     def advance(self, count: int) -> None:
-        """Note that `count` more units are done."""
+        """Note that `count` more units are done; in any thread."""
 
     def end(self) -> None:
         """Note that the stage ended, whole or not."""

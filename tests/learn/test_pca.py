@@ -1,7 +1,6 @@
 """Principal components against exact ones and scikit-learn's: subspaces and variances, not signs."""
 
 import tracemalloc
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -17,8 +16,11 @@ from streamcluster.learn.pca import (
     choose_learner,
     count_components,
     found_by,
+    kept_components,
     learn_components,
     learning_bytes,
+    merge_summaries,
+    summarize,
 )
 
 
@@ -239,22 +241,23 @@ def test_either_learner_gives_components_that_project(learner):
 
 
 @pytest.mark.parametrize("learner", ["gram", "covariance"])
-def test_two_streams_find_no_less_than_one_in_any_number_of_threads(learner):
+@pytest.mark.parametrize("sizes", [(1000, 1000), (500, 500, 500, 500), (1990, 10)])
+def test_parts_find_no_less_than_the_whole(learner, sizes):
     data = rows(2000, 120)
 
-    def found(streams, run=map):
-        return learn_components(batches(data, 64), 16, learner, streams, run)
+    def found(sizes):
+        ends = np.cumsum(sizes)
+        parts = [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+        kept = kept_components(16, len(sizes))
+        return merge_summaries([summarize(batches(part, 64), kept, learner) for part in parts], 16, learner)
 
     def held(components):
         return float(np.square(components.project(data)).sum())
 
-    two = found(2)
-    assert len(two.components) == 16
-    assert int(two.n_seen[0]) == 2000
-    assert held(two) > 0.999 * held(found(1))
-    with ThreadPoolExecutor(2) as pool:
-        again = found(2, pool.map)
-    np.testing.assert_array_equal(two.components, again.components)
+    merged = found(sizes)
+    assert len(merged.components) == 16
+    assert int(merged.n_seen[0]) == 2000
+    assert held(merged) > 0.999 * held(found((2000,)))
 
 
 def test_the_covariance_is_chosen_where_it_is_cheaper_and_fits():
