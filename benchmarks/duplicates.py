@@ -24,7 +24,7 @@ from benchmarks.pictures import SHARED, list_originals, make_pictures
 from benchmarks.process import run_command
 from benchmarks.stores import write_store
 from streamcluster.config import DuplicatesSettings, IngestSettings
-from streamcluster.curate.duplicates import LEAST_LIKENESS, NEIGHBOURS
+from streamcluster.curate.duplicates import WAYS
 from streamcluster.curate.search import decode, encode, nearest, sort_into_cells
 from streamcluster.curate.views import N_NUMBERS, VIEWS
 from streamcluster.jobs.duplicates import duplicates
@@ -166,7 +166,7 @@ def measure_million() -> list[str]:
         started = time.perf_counter()
         for rows in np.arange(LOOKED_UP, dtype=np.int32).reshape(-1, 1024):
             views = decode(codes[rows])[:, None] + rng.normal(0, 0.02, (len(rows), 2 * len(VIEWS), N_NUMBERS))
-            nearest(views.astype(np.float32), rows, cells, LEAST_LIKENESS, NEIGHBOURS)
+            nearest(views.astype(np.float32), rows, cells, WAYS[0].least, WAYS[0].n_nearest)
         looked_up = (time.perf_counter() - started) * MILLION / LOOKED_UP
     return [
         f"A million codes: {sorted_in:.0f} s to sort them into {len(cells.centers):,} cells, {looked_up:.0f} s on one "

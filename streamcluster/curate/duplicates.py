@@ -37,12 +37,22 @@ from streamcluster.runtime.memory import MIB
 from streamcluster.runtime.progress import Progress
 from streamcluster.runtime.scratch import ScratchRows
 
-#: Neighbours of a picture that are looked at, and how alike their descriptors are at least.
-NEIGHBOURS: Final = 8
-LEAST_LIKENESS: Final = 0.88
-#: The same for pictures of which only the middle is alike: a caption may cover too much of the whole to find them by.
-MIDDLE_NEIGHBOURS: Final = 2
-MIDDLE_LIKENESS: Final = 0.95
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to find what may be the same picture: by views, the first of which is a picture's code.
+
+    A picture has `n_nearest` neighbours at most whose code correlates by `least` or more with one of its views.
+    """
+
+    name: str
+    views: tuple[View, ...]
+    n_nearest: int
+    least: float
+
+
+#: By the whole of the others, and by their middle, since a caption may cover too much of the whole.
+WAYS: Final = (Way("neighbours", VIEWS, 8, 0.88), Way("captions", MIDDLE, 2, 0.95))
 #: Times the threshold that a picture may differ from the best of its group.
 GROUP_SLACK: Final = 2.0
 
@@ -53,7 +63,7 @@ _VIEW_ROWS, _SEARCH_ROWS, _PAIRS = 64, 1024, 256
 #: What a task takes at most, as a test measures it, twice: the allocator keeps what was freed.
 TASK_BYTES: Final = 72 * MIB
 #: What grows with the collection: codes, twice while they are sorted, neighbours, ranks, leads, groups, digests.
-ROW_BYTES: Final = 3 * N_NUMBERS + 4 * (NEIGHBOURS + MIDDLE_NEIGHBOURS) + 96
+ROW_BYTES: Final = (1 + len(WAYS)) * N_NUMBERS + 4 * sum(way.n_nearest for way in WAYS) + 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +109,7 @@ class Duplicates:
 
 @dataclass(frozen=True, slots=True)
 class _Looks:
-    """What a block's pictures look like: codes of the whole and the middle, and rows for the scratch file."""
+    """What a block's pictures look like: codes by each way, and rows for the scratch file."""
 
     codes: NDArray[np.int8]
     rows: NDArray[np.uint8]
@@ -136,9 +146,7 @@ def find_duplicates(
         scratch = stack.enter_context(ScratchRows(_LUMA_BYTES + _CHROMA_BYTES))
         codes = _look(pictures, scratch, executor, progress)
         active = pictures.live & (same == np.arange(len(same))) & codes[0].any(axis=1)
-        found = [
-            _search(way, codes[i], active, scratch, seed, executor, progress) for i, way in enumerate((_WHOLE, _MIDDLE))
-        ]
+        found = [_search(way, codes[i], active, scratch, seed, executor, progress) for i, way in enumerate(WAYS)]
         del codes
         neighbours = np.concatenate(found, axis=1)
         with progress.stage("compare", None, "pairs"):
@@ -148,9 +156,9 @@ def find_duplicates(
 
 
 def _look(pictures: Pictures, scratch: ScratchRows, executor: Executor, progress: Progress) -> NDArray[np.int8]:
-    """Return int8 (2, n, N_NUMBERS): codes of the whole and the middle; luma and chroma go to the scratch file."""
+    """Return int8 (len(WAYS), n, N_NUMBERS): the codes of all rows; luma and chroma go to the scratch file."""
     n_rows = len(pictures.live)
-    codes = np.empty((2, n_rows, N_NUMBERS), np.int8)
+    codes = np.empty((len(WAYS), n_rows, N_NUMBERS), np.int8)
     with progress.stage("views", n_rows):
         looks = executor.map(lambda block: _looks_of(pictures.thumbnails(block)), pictures.blocks)
         for block, look in zip(pictures.blocks, looks, strict=True):
@@ -161,33 +169,20 @@ def _look(pictures: Pictures, scratch: ScratchRows, executor: Executor, progress
 
 
 def _looks_of(thumbnails: NDArray[np.uint8]) -> _Looks:
-    codes = np.empty((2, len(thumbnails), N_NUMBERS), np.int8)
+    codes = np.empty((len(WAYS), len(thumbnails), N_NUMBERS), np.int8)
     rows = np.empty((len(thumbnails), _LUMA_BYTES + _CHROMA_BYTES), np.uint8)
     for tile in tile_rows(len(thumbnails), _VIEW_ROWS):
         luma, chroma = luma_of(thumbnails[tile]), chroma_of(thumbnails[tile])
         half = halved(luma.astype(np.float32))
-        codes[0, tile], codes[1, tile] = (encode(describe(half, views)[:, 0]) for views in (VIEWS[:1], MIDDLE))
+        for code, way in zip(codes, WAYS, strict=True):
+            code[tile] = encode(describe(half, way.views[:1])[:, 0])
         rows[tile, :_LUMA_BYTES] = luma.reshape(len(luma), -1)
         rows[tile, _LUMA_BYTES:] = chroma.reshape(len(chroma), -1).view(np.uint8)
     return _Looks(codes, rows)
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """A way to find candidates: views that are looked up, and how many neighbours of which likeness they give."""
-
-    name: str
-    views: tuple[View, ...]
-    n_nearest: int
-    least: float
-
-
-_WHOLE: Final = _Way("neighbours", VIEWS, NEIGHBOURS, LEAST_LIKENESS)
-_MIDDLE: Final = _Way("captions", MIDDLE, MIDDLE_NEIGHBOURS, MIDDLE_LIKENESS)
-
-
 def _search(
-    way: _Way,
+    way: Way,
     codes: NDArray[np.int8],
     active: NDArray[np.bool_],
     scratch: ScratchRows,
@@ -210,7 +205,7 @@ def _search(
     return neighbours
 
 
-def _nearest_to(rows: Rows, way: _Way, scratch: ScratchRows, cells: Cells) -> Rows:
+def _nearest_to(rows: Rows, way: Way, scratch: ScratchRows, cells: Cells) -> Rows:
     luma, _ = _unpacked(scratch.read(rows))
     views = np.concatenate(
         [describe(halved(luma[tile].astype(np.float32)), way.views) for tile in tile_rows(len(rows), _VIEW_ROWS)]

@@ -352,7 +352,7 @@ def test_a_task_takes_what_is_planned_even_where_all_look_alike():
     peaks = [
         peak_of(lambda: looking._looks_of(large)),
         peak_of(lambda: looking._looks_of(small[:512])),
-        peak_of(lambda: nearest(views, numbers[:1024], one_cell, looking.LEAST_LIKENESS, looking.NEIGHBOURS)),
+        peak_of(lambda: nearest(views, numbers[:1024], one_cell, looking.WAYS[0].least, looking.WAYS[0].n_nearest)),
         peak_of(lambda: differences(luma[pairs], luma[pairs], chroma[pairs], chroma[pairs])),
     ]
     assert 2 * max(peaks) < TASK_BYTES
