@@ -17,7 +17,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from benchmarks.pictures import SHARED
 from streamcluster.config import FitSettings, IngestSettings, JunkSettings, MarkSettings
-from streamcluster.curate.junk import Sample, Surroundings, join_deviations, join_ranks, learn_space
+from streamcluster.curate.junk import JOINED_BELOW, Sample, Surroundings, join_deviations, join_ranks, learn_space
 from streamcluster.jobs.fit import fit
 from streamcluster.jobs.ingest import ingest
 from streamcluster.jobs.junk import centre_measure, joined_measures, junk, space_of_fit
@@ -120,7 +120,8 @@ def measures_of(store: str) -> dict[str, float]:
     found = {name: np.concatenate([look.measures[name] for look in looks]) for name in looks[0].measures}
     found[centre_measure("color")] = collection.fit().distances()[sample.wanted]
     chosen = [found[name] for name in joined_measures("color")]
-    joins = {"joined by rank": join_ranks(chosen), "joined": join_deviations(chosen)}
+    below = [found[name] for name in JOINED_BELOW]
+    joins = {"joined by rank": join_ranks(chosen), "joined": join_deviations(chosen, below)}
     return {name: float(roc_auc_score(truth, values)) for name, values in (found | joins).items()}
 
 
@@ -155,7 +156,7 @@ def measure(work: Path) -> list[str]:
             precision[name] = [precision_of(store, links, n) for n in (0, *MARKS)]
     names = list(columns)
     lines = ["### Junk", "", "Area under the ROC without marks, `color` as the fit's features. Joined: "]
-    lines[-1] += f"{', '.join(joined_measures('color'))}."
+    lines[-1] += f"{', '.join(joined_measures('color'))}; and, where they are low, {', '.join(JOINED_BELOW)}."
     lines += ["", f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for row in columns[names[0]]:
         lines.append(f"| {row} | {' | '.join(f'{columns[name][row]:.3f}' for name in names)} |")
