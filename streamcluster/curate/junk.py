@@ -3,9 +3,9 @@
     a sample ─▶ spaces (colours, texture, what the fit compares) ─▶ reference rows
     blocks ─place─▶ measures of each row ─deviations─▶ one outlier score a row ─medians, centres─▶ one a group
 
-A row is unlike the rest if it is far from the others within a space, or where few are, or if the space cannot describe
-it. Each measure sees another kind of junk, none sees all, and their units have nothing in common; so what is joined is
-by how much more than the usual spread each is above its median.
+A row is unlike the rest if it is far from the others within a space, or where few are, or if the space describes it
+worse than the others, or better, since it is plainer. Each measure sees another kind of junk, none sees all, and their
+units have nothing in common; so what is joined is by how much more than the usual spread each is off its median.
 """
 
 from __future__ import annotations
@@ -45,20 +45,29 @@ TILE_ROWS: Final = 256
 #: Rows that principal components are learned from at a time, and what learning takes besides its tasks.
 BATCH_ROWS: Final = 512
 LEARNING_BYTES: Final = 64 * MIB
-#: Standard deviations above the median from which on more of them count as so many.
+#: Standard deviations off the median from which on more of them count as so many.
 MOST_DEVIATIONS: Final = 4.0
+#: Of the square of a row's length, what rounding leaves outside a space that holds the row.
+ROUNDING: Final = 1e-5
 #: Values of a measure below this share of its median are no different from one another: distances are as exact as that.
 FLOOR: Final = 1e-3
-#: The measures of the spaces that make up the outlier score; see docs/benchmarks.md.
+#: The measures of the spaces that make up the outlier score where they are high; see docs/benchmarks.md.
 JOINED: Final = (
     "color T²",
+    "color residual",
+    "color near",
+    "color far",
     "color sparse",
     "color apart near",
     "color apart far",
+    "texture residual",
+    "texture residual share",
     "texture near",
     "texture far",
-    "texture residual share",
+    "texture sparse",
 )
+#: Those that add to it where they are low, as they are of what is plainer than the rest: flat, blurred, a lone figure.
+JOINED_BELOW: Final = ("color residual", "texture residual", "texture T²")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +103,9 @@ class Space:
         features = self.features.compute(stored) * self.scale
         scores = self.components.project(features)
         features -= self.components.mean.astype(np.float32)
-        outside = np.einsum("ij,ij->i", features, features) - np.einsum("ij,ij->i", scores, scores)
-        return Placed(scores, np.maximum(outside, 0))
+        energy = np.einsum("ij,ij->i", features, features)
+        outside = energy - np.einsum("ij,ij->i", scores, scores)
+        return Placed(scores, np.where(outside > ROUNDING * energy, outside, np.float32(0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,29 +207,42 @@ def join_ranks(measures: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:
     return ranks(np.add.reduce(joined))
 
 
-def deviations(values: NDArray[np.floating]) -> NDArray[np.float64]:
+def deviations(values: NDArray[np.floating], *, below: bool = False) -> NDArray[np.float64]:
     """Return float64 (n,): by how many standard deviations values are above their median, 0 for those below it.
 
-    Of logarithms, since distances are skewed; the standard deviation is that of a normal distribution with the same
-    quartiles, which junk does not widen as long as it is less than a quarter.
+    Or the other way round, `below` it. Of logarithms, since distances are skewed; the standard deviation is that of a
+    normal distribution with the same quartiles, which junk does not widen as long as it is less than a quarter.
 
     >>> deviations(np.exp([0.0, 1.0, 2.0, 3.0, 4.0])).round(3)
     array([0.   , 0.   , 0.   , 0.674, 1.349])
+    >>> deviations(np.exp([0.0, 1.0, 2.0, 3.0, 4.0]), below=True).round(3)
+    array([1.349, 0.674, 0.   , 0.   , 0.   ])
     """
     floor = max(FLOOR * float(np.median(values)), float(np.finfo(np.float32).tiny))
     logs = np.log(np.maximum(values, floor, dtype=np.float64))
     low, middle, high = np.quantile(logs, (0.25, 0.5, 0.75))
-    result: NDArray[np.float64] = np.clip((logs - middle) / max((high - low) / 1.349, 1e-9), 0, MOST_DEVIATIONS)
+    off = middle - logs if below else logs - middle
+    result: NDArray[np.float64] = np.clip(off / max((high - low) / 1.349, 1e-9), 0, MOST_DEVIATIONS)
     return result
 
 
-def join_deviations(measures: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:
+def join_deviations(
+    above: Iterable[NDArray[np.floating]], below: Iterable[NDArray[np.floating]] = ()
+) -> NDArray[np.float64]:
     """Return float64 (n,): one outlier score of several measures, the share of rows that are less outlying.
 
     The squares of the deviations add up, as those of independent measures do in Hotelling's T², but of one side only:
     what is usual to one measure does not excuse what another sees. docs/benchmarks.md compares it with ranks.
+
+    Parameters
+    ----------
+    above : iterable of float (n,)
+        Measures of which high values are outlying.
+    below : iterable of float (n,), optional
+        Measures of which low values are; one that is among both counts on either side.
     """
-    return ranks(reduce(np.add, (np.square(deviations(values)) for values in measures)))
+    sides = [(values, False) for values in above] + [(values, True) for values in below]
+    return ranks(reduce(np.add, (np.square(deviations(values, below=low)) for values, low in sides)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from streamcluster.curate.flags import FLAG_NAMES
 from streamcluster.curate.groups import same_content
 from streamcluster.curate.junk import (
     JOINED,
+    JOINED_BELOW,
     LEARNING_BYTES,
     Sample,
     Space,
@@ -50,7 +51,7 @@ from streamcluster.store.findings import Findings
 from streamcluster.store.fits import Fit
 
 #: Number of the way in which junk is scored; another one scores again.
-VERSION: Final = 2
+VERSION: Final = 3
 #: Spaces of thumbnails that pictures are looked at in, whatever the fit compares.
 LOOKED_IN: Final = ("color", "texture")
 #: Score from which on a picture is a suspect, without marks and with them.
@@ -279,7 +280,8 @@ class _Scoring:
         measures = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
         first = around.spaces[0].name
         measures[centre_measure(first)] = self._fit.distances()[np.flatnonzero(self._wanted)]
-        return measures, join_deviations(measures[name] for name in joined_measures(first))
+        above, below = ([measures[name] for name in names] for names in (joined_measures(first), JOINED_BELOW))
+        return measures, join_deviations(above, below)
 
     def _learn(
         self, width: int, scratch: ScratchRows, measures: dict[str, NDArray[np.float32]], outlying: NDArray[np.float64]
@@ -311,7 +313,7 @@ class _Scoring:
 
 
 def joined_measures(first: str) -> tuple[str, ...]:
-    """Return the measures that make up the outlier score where the fit compares `first`.
+    """Return the measures whose high values make up the outlier score where the fit compares `first`.
 
     >>> joined_measures("rgb")[len(JOINED) :]
     ('rgb centre', 'rgb T²', 'rgb near', 'rgb far')

@@ -5,9 +5,11 @@ import pytest
 from scipy.stats import rankdata
 
 from streamcluster.curate.junk import (
+    FLOOR,
     MOST_DEVIATIONS,
     References,
     Sample,
+    Space,
     deviations,
     hotelling,
     join_deviations,
@@ -15,6 +17,7 @@ from streamcluster.curate.junk import (
     rank_groups,
     ranks,
 )
+from streamcluster.learn.pca import learn_components
 
 
 def test_ranks_are_those_of_scipy():
@@ -39,6 +42,15 @@ def test_one_measure_that_sees_far_is_not_outvoted_by_many_that_see_nothing():
     assert join_deviations([seeing, *blind])[:10].min() > 0.9 > join_ranks([seeing, *blind])[:10].min()
 
 
+def test_a_measure_that_counts_on_both_sides_sees_what_is_plainer_and_what_is_busier():
+    rng = np.random.default_rng(0)
+    values = rng.lognormal(size=200)
+    values[3], values[5] = 1e-3, 1e3
+    assert join_deviations([values], [values])[[3, 5]].min() > 0.98
+    assert join_deviations([values])[3] < 0.5 < 0.98 < join_deviations([values])[5]
+    assert join_deviations([], [values])[5] < 0.5 < 0.98 < join_deviations([], [values])[3]
+
+
 @pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
 def test_deviations_have_no_unit_and_are_bounded(factor):
     values = np.random.default_rng(0).lognormal(1, 2, 1001).astype(np.float32)
@@ -48,11 +60,34 @@ def test_deviations_have_no_unit_and_are_bounded(factor):
     assert found.min() == 0 < found.max() == MOST_DEVIATIONS
     above = found[(found > 0) & (found < MOST_DEVIATIONS)]
     assert np.sqrt(np.square(above).mean()) == pytest.approx(1, abs=0.1)
+    turned = 1 / np.maximum(values, FLOOR * np.median(values))
+    assert np.allclose(deviations(values, below=True), deviations(turned), rtol=1e-4, atol=1e-4)
 
 
 def test_where_most_values_are_the_same_all_that_are_larger_stand_out():
     assert deviations(np.array([0.0] * 8 + [2, 9])).tolist() == [0] * 8 + [MOST_DEVIATIONS] * 2
     assert deviations(np.zeros(5)).tolist() == [0] * 5
+
+
+class Given:
+    """Features that are given."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def read(self, rows):
+        return self.rows[rows]
+
+    def compute(self, stored):
+        return stored.copy()
+
+
+def test_rounding_leaves_nothing_outside_a_space_that_holds_all_rows():
+    features = np.random.default_rng(0).normal(size=(40, 2000)).astype(np.float32)
+    space = Space("given", Given(features), np.ones(2000, np.float32), learn_components([features[:30]], 30))
+    residual = space.place(slice(0, 40), np.ones(40, bool)).residual
+    assert residual[:30].tolist() == [0] * 30
+    assert residual[30:].min() > 100
 
 
 def test_hotelling_is_the_squared_mahalanobis_distance():
