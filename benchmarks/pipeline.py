@@ -26,7 +26,7 @@ CLASSIC_OPTIONS = ("--features", "rgb", "--components", N_COMPONENTS, "--scores"
 SIZES = {2_000: 3, 5_000: 3, 20_000: 1, 60_000: 1}
 DEFAULT_PICTURES, DEFAULT_ROUNDS = 50_000, 3
 #: The script is left out where it would take longer, or more of the memory that is free.
-MOST_SECONDS = 15 * 60
+MOST_SECONDS = 5 * 60
 MOST_MEMORY = 0.85
 
 
