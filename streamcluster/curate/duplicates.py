@@ -59,7 +59,7 @@ GROUP_SLACK: Final = 2.0
 _LUMA_BYTES: Final = SIDE**2
 _CHROMA_BYTES: Final = 2 * VIEW_SIDE**2
 #: Pictures of which views are made at a time, rows that are looked up at a time, pairs that are compared at a time.
-_VIEW_ROWS, _SEARCH_ROWS, _PAIRS = 64, 1024, 256
+_VIEW_ROWS, _SEARCH_ROWS, _PAIRS = 64, 1024, 512
 #: What a task takes at most, as a test measures it, twice: the allocator keeps what was freed.
 TASK_BYTES: Final = 72 * MIB
 #: What grows with the collection: codes, twice while they are sorted, neighbours, ranks, leads, groups, digests.

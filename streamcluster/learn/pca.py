@@ -475,10 +475,10 @@ def merge_summaries(summaries: Iterable[dict[str, Array]], n_components: int, le
     if learner == "covariance":
         return reduce(CovariancePCA.merge, map(CovariancePCA.from_arrays, summaries)).components(n_components)
     merged = GramPCA()
-    for summary in summaries:
-        found = GramPCA.from_arrays(summary)
+    for found in map(GramPCA.from_arrays, summaries):
         merged.n_components = max(merged.n_components or 0, len(found.components_))
         merged.merge(found)
+        del found  # it would be in memory while the next part is learned from
     return found_by(merged).first(n_components)
 
 
