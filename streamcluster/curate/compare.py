@@ -41,8 +41,8 @@ FRAME_PENALTY: Final = np.float32(2)
 FAR: Final = np.float32(100.0)
 #: 1 minus the correlation at 16 pixels from which on a pair is not looked at closer.
 HOPELESS: Final = 0.25
-#: Pairs that are looked at closer at a time: with fewer, threads wait for the interpreter's lock more often (8,192 pairs
-#: on two threads: 358 µs a pair with 32, 271 with 64, 226 with 128, 221 with 256).
+#: Pairs that are looked at closer at a time: with fewer, threads wait for the interpreter's lock more often. On two
+#: threads a pair of 8,192 took 358 µs with 32, 271 with 64, 226 with 128, 221 with 256.
 TILE_PAIRS: Final = 128
 
 #: Variances, in squared luma steps: of noise, from rounding and compression, and of a block that has a structure.
