@@ -146,9 +146,11 @@ def find_duplicates(
         scratch = stack.enter_context(ScratchRows(_LUMA_BYTES + _CHROMA_BYTES))
         codes = _look(pictures, scratch, executor, progress)
         active = pictures.live & (same == np.arange(len(same))) & codes[0].any(axis=1)
-        found = [_search(way, codes[i], active, scratch, seed, executor, progress) for i, way in enumerate(WAYS)]
-        del codes
-        neighbours = np.concatenate(found, axis=1)
+        searches = [
+            _search(way, code, active, scratch, seed, executor, progress) for way, code in zip(WAYS, codes, strict=True)
+        ]
+        neighbours = np.concatenate(searches, axis=1)
+        del codes, searches
         with progress.stage("compare", None, "pairs"):
             measure = _Measuring(scratch, GROUP_SLACK * threshold, executor, progress)
             kept, difference = group_rows(active, neighbours, ranks, (threshold, GROUP_SLACK * threshold), measure)
