@@ -14,13 +14,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import WORK
 from benchmarks.edits import write_edits
-from benchmarks.pictures import SHARED, list_originals, make_pictures
+from benchmarks.pictures import SHARED, make_pictures, shrink_originals
 from benchmarks.process import run_command
 from benchmarks.stores import write_store
 from streamcluster.config import DuplicatesSettings, IngestSettings
@@ -135,9 +134,7 @@ def measure_time(work: Path) -> list[str]:
 
 def _patchwork() -> Callable[[slice], NDArray[np.uint8]]:
     """Return what makes thumbnails: each quarter of row i is a quarter of a photograph's middle, drawn by the row."""
-    half = SIDE // 2
-    photographs = [cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_REDUCED_COLOR_4) for path in list_originals()]
-    small = np.stack([cv2.resize(p, (SIDE, SIDE), interpolation=cv2.INTER_AREA)[..., ::-1] for p in photographs])
+    half, small = SIDE // 2, shrink_originals(SIDE)
 
     def make(row: int) -> NDArray[np.uint8]:
         rng = np.random.default_rng(row)

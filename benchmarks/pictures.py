@@ -22,6 +22,12 @@ def list_originals() -> list[Path]:
     return originals
 
 
+def shrink_originals(side: int) -> NDArray[np.uint8]:
+    """Return the shared photographs, uint8 (n, side, side, 3) RGB."""
+    photographs = [cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_REDUCED_COLOR_2) for path in list_originals()]
+    return np.stack([cv2.resize(p, (side, side), interpolation=cv2.INTER_AREA)[..., ::-1] for p in photographs])
+
+
 def make_pictures(folder: Path, n: int) -> Path:
     """Write n JPEG files of 256 by 256 pixels into folders of 1,000 below `folder`, and return it.
 

@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import WORK
-from benchmarks.pictures import list_originals
+from benchmarks.pictures import shrink_originals
 from benchmarks.process import run_command
 from benchmarks.stores import write_store
 from streamcluster.runtime.memory import format_bytes
@@ -51,10 +50,7 @@ def measure(work: Path, n_pictures: int = 60_000, n_groups: int = 50) -> list[st
 
 def _cropper() -> Callable[[slice], NDArray[np.uint8]]:
     """Return what makes thumbnails: row i is a crop of a photograph, perhaps mirrored, lighter or darker."""
-    photographs = [cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_REDUCED_COLOR_2) for path in list_originals()]
-    small = [
-        cv2.resize(photograph, (LARGER, LARGER), interpolation=cv2.INTER_AREA)[..., ::-1] for photograph in photographs
-    ]
+    small = shrink_originals(LARGER)
 
     def crop(row: int) -> NDArray[np.uint8]:
         rng = np.random.default_rng(row)

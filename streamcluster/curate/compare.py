@@ -23,7 +23,17 @@ from numpy.typing import NDArray
 
 from streamcluster.curate.motion import motion_between
 from streamcluster.curate.placement import Placement, inside_of, place, place_closer, warped_onto
-from streamcluster.curate.sums import BLOCKS, add_up, bands_of, correlations, pooled, regression, trusted, unexplained
+from streamcluster.curate.sums import (
+    BLOCKS,
+    add_up,
+    bands_of,
+    correlations,
+    middle_of,
+    pooled,
+    regression,
+    trusted,
+    unexplained,
+)
 from streamcluster.curate.views import SIDE, VIEW_SIDE, Floats, halved
 from streamcluster.runtime.blocks import tile_rows
 
@@ -127,7 +137,7 @@ def _look_closer(a: Floats, b: Floats, a_chroma: Floats, b_chroma: Floats, place
 def _exposed_alike(a: Floats, b: Floats, inside: Floats) -> tuple[Floats, Floats]:
     """Return a with b's exposure, and both cut off where either picture was: brighter than white is white."""
     weights = inside * (np.maximum(a, b) < WHITE)
-    gain, bias = regression(a, b, weights * bands_of(SIDE).min(axis=0)[:, None])
+    gain, bias = regression(a, b, weights * middle_of(SIDE))
     misfit = np.abs(unexplained(a, b, gain, bias))
     usual = 2 * add_up(misfit, weights) / np.maximum(add_up(weights), 1) + 1
     gain, bias = regression(a, b, trusted(weights, misfit, usual))

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from streamcluster.curate.sums import add_up, bands_of, correlations, regression, trusted, unexplained
+from streamcluster.curate.sums import add_up, bands_of, correlations, middle_of, regression, trusted, unexplained
 from streamcluster.curate.views import MIDDLE, VIEWS, Floats, describe, halved
 
 #: Steps of the search for how one picture lies in the other, at 16 and at 32 pixels.
@@ -110,7 +110,7 @@ def _refined(a: Floats, b: Floats, numbers: Floats, middle: NDArray[np.bool_], n
     places, found = _places(side), numbers.copy()
     terms = np.zeros((n, 7, side, side), np.float32)  # derivatives by the six numbers, then what is to be explained
     terms[:, 5] = 1
-    counted = np.where(middle[:, None], bands_of(side).min(axis=0), np.float32(1))[:, :, None]
+    counted = np.where(middle[:, None, None], middle_of(side), np.float32(1))
     gain, bias = np.ones((n, 1, 1), np.float32), np.zeros((n, 1, 1), np.float32)
     for step in range(n_steps):
         warped, weights = warped_onto(a, found), inside_of(found, side) * counted

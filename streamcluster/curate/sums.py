@@ -33,6 +33,12 @@ def bands_of(side: int) -> NDArray[np.float32]:
     return np.stack([row > 0, row < 1 - CAPTION, row > CAPTION]).astype(np.float32)
 
 
+def middle_of(side: int) -> NDArray[np.float32]:
+    """Return float32 (side, 1): 1 for the rows between a caption above and one below."""
+    middle: NDArray[np.float32] = bands_of(side).min(axis=0)[:, None]
+    return middle
+
+
 def correlations(one: Floats, other: Floats, weights: Floats) -> Floats:
     """Return float32 (n,): the weighted correlation of each pair."""
     total = np.maximum(add_up(weights), np.float32(1e-6))

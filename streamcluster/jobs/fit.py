@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
@@ -399,7 +399,7 @@ class Fitting:
         with self._progress.stage("components", self._n_live), self._algebra():
             summaries = executor.map(learn, self._parts(), at_once)
             if executor.is_remote:
-                summaries = self._counted(summaries)
+                summaries = self._watched(summaries, lambda summary: int(summary["n_samples_seen"]))
             found = merge_summaries(summaries, plan.n_components, plan.learner)
         if self._settings.variance is None:
             return found
@@ -412,11 +412,6 @@ class Fitting:
         parts = np.array_split(rng.permutation(len(tasks)), min(self._plan.pca_parts, len(tasks)))
         found = [[(tasks[i], self._live[tasks[i]]) for i in part] for part in parts]
         return list(zip(found, rng.spawn(len(parts)), strict=True))
-
-    def _counted(self, summaries: Iterable[dict[str, NDArray[Any]]]) -> Iterator[dict[str, NDArray[Any]]]:
-        for summary in self._progress.until_stopped(summaries):
-            self._progress.advance(int(summary["n_samples_seen"]))
-            yield summary
 
     def _algebra(self) -> AbstractContextManager[object]:
         return many_blas_threads() if self._plan.has_large_algebra else nullcontext()
@@ -472,7 +467,7 @@ class Fitting:
         rows = np.sort(rng.choice(np.flatnonzero(self._live), n, replace=False))
         (centers,) = self._executor.compute(scores[rows])
         with self._progress.stage("micro-clusters", 2, "passes"):
-            batches = self._watched(self._score_batches(scores, rng, len(centers), 1), 0)
+            batches = self._watched(self._score_batches(scores, rng, len(centers), 1), lambda _: 0)
             centers = learn_centers(batches, centers, self._seed)
             found = self._pass(scores, live, centers)
             centers = found.centers[found.counts > 0]
@@ -534,7 +529,7 @@ class Fitting:
         settled = label_means(
             scores, np.where(self._live[: len(known)], known, -1), self._n_clusters_before, self._compute
         )
-        batches = self._watched(self._score_batches(scores, self._random(2), 1, 1, len(known)), 0)
+        batches = self._watched(self._score_batches(scores, self._random(2), 1, 1, len(known)), lambda _: 0)
         centers = learn_centers(batches, settled.centers, self._seed, settled.counts)
         with self._progress.stage("groups", 1, "passes"):
             found = self._pass(scores, live, centers)
@@ -645,10 +640,10 @@ class Fitting:
         new = distances[known:][self._live[known:]]
         return {"far": far, "drift": float((new > far).mean()) if len(new) else 0.0}
 
-    def _watched(self, batches: Iterator[NDArray[np.float32]], counted: int = 1) -> Iterator[NDArray[np.float32]]:
-        for batch in self._progress.until_stopped(batches):
-            yield batch
-            self._progress.advance(counted * len(batch))
+    def _watched(self, items: Iterator[Any], pictures_of: Callable[[Any], int] = len) -> Iterator[Any]:
+        for item in self._progress.until_stopped(items):
+            yield item
+            self._progress.advance(pictures_of(item))
 
     def _random(self, stage: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, stage])

@@ -1,6 +1,7 @@
 """Principal components against exact ones and scikit-learn's: subspaces and variances, not signs."""
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -242,14 +243,14 @@ def test_either_learner_gives_components_that_project(learner):
 
 @pytest.mark.parametrize("learner", ["gram", "covariance"])
 @pytest.mark.parametrize("sizes", [(1000, 1000), (500, 500, 500, 500), (1990, 10)])
-def test_parts_find_no_less_than_the_whole(learner, sizes):
+def test_parts_find_no_less_than_the_whole_in_any_number_of_threads(learner, sizes):
     data = rows(2000, 120)
 
-    def found(sizes):
+    def found(sizes, run=map):
         ends = np.cumsum(sizes)
         parts = [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
         kept = kept_components(16, len(sizes))
-        return merge_summaries([summarize(batches(part, 64), kept, learner) for part in parts], 16, learner)
+        return merge_summaries(run(lambda part: summarize(batches(part, 64), kept, learner), parts), 16, learner)
 
     def held(components):
         return float(np.square(components.project(data)).sum())
@@ -258,6 +259,9 @@ def test_parts_find_no_less_than_the_whole(learner, sizes):
     assert len(merged.components) == 16
     assert int(merged.n_seen[0]) == 2000
     assert held(merged) > 0.999 * held(found((2000,)))
+    with ThreadPoolExecutor(2) as pool:
+        again = found(sizes, pool.map)
+    np.testing.assert_array_equal(merged.components, again.components)
 
 
 def test_the_covariance_is_chosen_where_it_is_cheaper_and_fits():
